@@ -1,6 +1,7 @@
 """The exception tree: one class for each thing that an operator can do about a failure.
 
-Late and rejected readings are data with counters, never exceptions. Messages read "couldn't <verb> <thing>: <value>; <remedy>".
+Late and rejected readings are data with counters, never exceptions. Messages read "couldn't <verb> <thing>: <value>;
+<remedy>".
 
     AlumicatalystError
     |- SettingsError         correct a setting, an environment variable or a secret's reference
@@ -9,9 +10,9 @@ Late and rejected readings are data with counters, never exceptions. Messages re
     |- StateError            a state is damaged or of another format: remove it, or use the software that wrote it
     |- InputError            correct the file that was handed in
     |- SourceError           the broker or the file cannot be read: mend the connection, then start again
-    |  |- LogExpired         rows between the state and the oldest row still held are gone: accept the loss, or restore them
-    |  `- IncarnationChanged the hub or topic was made anew: accept the new one
-    `- LakeError             the lake cannot be read or written: mend the store, then start again
+    |  |- LogExpired         rows between the state and the oldest row still held are gone: accept the loss, or restore
+    them |  `- IncarnationChanged the hub or topic was made anew: accept the new one `- LakeError             the lake
+    cannot be read or written: mend the store, then start again
        |- ClaimLost          another process took the partition: nothing to do, it goes on there
        |- LakeGap            a batch does not follow what is stored: start again from the state
        `- RolledBack         a table is older than its state: restore the table
@@ -19,7 +20,10 @@ Late and rejected readings are data with counters, never exceptions. Messages re
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class AlumicatalystError(Exception):

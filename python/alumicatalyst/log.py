@@ -1,7 +1,7 @@
-"""Structured logging: short events with key=value, on a terminal or as one JSON object a line, bounded and without secrets.
+"""Structured logging: short events with key=value for people, or one JSON object a line; bounded, without secrets.
 
-Everything goes to standard error, so that what a command prints for a machine stays clean. Until `configure` is called the
-standard library's defaults hold (warnings and worse), which is what a program that uses this package as a library expects.
+Everything goes to standard error, so that what a command prints for a machine stays clean. Until `configure` is called
+the standard library's defaults hold (warnings and worse), as a program that uses this package as a library expects.
 """
 
 from __future__ import annotations
@@ -20,18 +20,32 @@ LogFormat = Literal["console", "json"]
 
 VALUE_CHARS_MAX = 2_000
 KEYS_MAX = 40
+_TRACEBACK_CHARS_MAX = 8_000
 
-_SECRET_KEY = re.compile(r"(?i)(connection_string|secret|password|passwd|credential|authorization|token|api_?key|access_?key|^key$)")
+_SECRET_KEY = re.compile(
+    r"(?i)(connection_string|secret|password|passwd|credential|authorization|token|api_?key|access_?key|^key$)"
+)
 # The parts of Azure's connection strings and signed addresses that grant access, wherever they stand in a text.
-_SECRET_TEXT = re.compile(r"(?i)\b((?:SharedAccessKey|AccountKey|SharedAccessSignature)\s*=\s*|sig=|Bearer\s+)[^\s;&\"',]+")
+_SECRET_TEXT = re.compile(
+    r"(?i)\b((?:SharedAccessKey|AccountKey|SharedAccessSignature)\s*=\s*|sig=|Bearer\s+)[^\s;&\"',]+"
+)
 _HIDDEN = "***"
 
 
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:
-    """Return a logger for a module: `_log = get_logger(__name__)`, `_log.info("lake committed", table="readings", rows=10)`."""
+    """Return a logger for a module.
+
+    Example:
+        >>> _log = get_logger(__name__)
+        >>> _log.debug("lake committed", table="readings", rows=10)
+    """
     logger = structlog.wrap_logger(
         logging.getLogger(name),
-        processors=[structlog.stdlib.filter_by_level, *_shared(), structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *_shared(),
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
@@ -48,7 +62,7 @@ def configure(log_format: LogFormat = "console", level: int = logging.INFO) -> N
     renderer: Processor = (
         structlog.processors.JSONRenderer(default=_text, ensure_ascii=False)
         if log_format == "json"
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     )
     handler = _StandardError()
     handler.setFormatter(
@@ -56,7 +70,7 @@ def configure(log_format: LogFormat = "console", level: int = logging.INFO) -> N
             foreign_pre_chain=_shared(),
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                *([structlog.processors.format_exc_info] if log_format == "json" else []),
+                structlog.processors.format_exc_info,
                 bound_and_redact,
                 renderer,
             ],
@@ -77,13 +91,21 @@ def bound_and_redact(_logger: WrappedLogger, _method: str, event: EventDict) -> 
     for key, value in list(event.items())[:KEYS_MAX]:
         if _SECRET_KEY.search(key):
             bounded[key] = _HIDDEN
-        elif isinstance(value, bool | int | float) or value is None or key == "exc_info":
+        elif isinstance(value, bool | int | float) or value is None:
             bounded[key] = value
+        elif key == "exception":
+            # The end of a traceback says what happened, its beginning only where it started.
+            bounded[key] = _text(value)[-_TRACEBACK_CHARS_MAX:]
         else:
             bounded[key] = _cut(_text(value))
     if len(event) > KEYS_MAX:
         bounded["keys_dropped"] = len(event) - KEYS_MAX
     return bounded
+
+
+def redact(text: str) -> str:
+    """Hide the keys and signatures in a text, such as an SDK's error that repeats a connection string."""
+    return _SECRET_TEXT.sub(rf"\g<1>{_HIDDEN}", text)
 
 
 def _shared() -> list[Processor]:
@@ -99,7 +121,7 @@ def _text(value: object) -> str:
     if isinstance(value, bytes | bytearray | memoryview):
         # Payloads are other people's bytes: shown escaped, and never whole.
         return repr(bytes(value[:VALUE_CHARS_MAX]))
-    return _SECRET_TEXT.sub(rf"\g<1>{_HIDDEN}", str(value))
+    return redact(str(value))
 
 
 def _cut(text: str) -> str:

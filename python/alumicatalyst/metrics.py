@@ -24,16 +24,24 @@ READINGS = Counter(
     "Readings by outcome: windowed, late, duplicate or rejected.",
     ["partition", "outcome"],
 )
-REJECTED = Counter("alumicatalyst_rejected_total", "Rejected readings and envelopes by reason.", ["partition", "reason"])
+REJECTED = Counter(
+    "alumicatalyst_rejected_total", "Rejected readings and envelopes by reason.", ["partition", "reason"]
+)
 ENVELOPES = Counter("alumicatalyst_envelopes_total", "Envelopes analysed.", ["partition"])
 REDELIVERED = Counter(
-    "alumicatalyst_redelivered_total", "Envelopes that came again and were dropped by their sequence number.", ["partition"]
+    "alumicatalyst_redelivered_total",
+    "Envelopes that came again and were dropped by their sequence number.",
+    ["partition"],
 )
 SOURCE_LAG_ENVELOPES = Gauge(
-    "alumicatalyst_source_lag_envelopes", "Sequence numbers between the last one taken and the newest one held.", ["partition"]
+    "alumicatalyst_source_lag_envelopes",
+    "Sequence numbers between the last one taken and the newest one held.",
+    ["partition"],
 )
 SOURCE_LAG_SECONDS = Gauge(
-    "alumicatalyst_source_lag_seconds", "Seconds between the enqueued time of the last envelope taken and the newest.", ["partition"]
+    "alumicatalyst_source_lag_seconds",
+    "Seconds between the enqueued time of the last envelope taken and the newest.",
+    ["partition"],
 )
 SOURCE_QUEUE_BATCHES = Gauge(
     "alumicatalyst_source_queue_batches", "Batches that a reader holds and the flow has not taken.", ["partition"]
@@ -54,7 +62,9 @@ LAKE_CONFLICTS = Counter(
     "alumicatalyst_lake_conflicts_total", "Commits that found another one in between and were made again.", ["table"]
 )
 LAKE_ROWS = Counter("alumicatalyst_lake_rows_total", "Rows committed to a table of the lake.", ["table"])
-LAKE_BYTES = Counter("alumicatalyst_lake_bytes_total", "Bytes of data files committed to a table of the lake.", ["table"])
+LAKE_BYTES = Counter(
+    "alumicatalyst_lake_bytes_total", "Bytes of data files committed to a table of the lake.", ["table"]
+)
 IN_FLIGHT_BATCHES = Gauge("alumicatalyst_in_flight_batches", "Batches taken from the source and not yet committed.")
 
 
