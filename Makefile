@@ -1,0 +1,125 @@
+# Everything is set up, tested and shown from here: `make` lists the targets.
+#
+# What a fresh machine needs: make, Python 3.11 or 3.12, a Rust toolchain and a C linker; Node only for the tests against
+# Azurite, the stand-in for Azure storage. All else goes into .venv, from the locks in requirements/.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+
+VENV := .venv
+BIN := $(abspath $(VENV))/bin
+TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
+STAMPS := $(VENV)/.stamps
+EXTENSION_SOURCES := $(shell find core_rs -name '*.rs' -not -path '*/fuzz/*' -not -path '*/tests/*') \
+	Cargo.toml Cargo.lock core_rs/Cargo.toml core_rs/py/Cargo.toml pyproject.toml
+SECONDS ?= 60
+PYTEST_FLAGS ?=
+
+# One interpreter and one set of flags for every cargo command: PyO3 is built again whenever these change.
+export PYO3_PYTHON := $(BIN)/python
+export CARGO_TARGET_DIR := $(TARGET)
+CI_PROFILE := --locked --workspace --all-targets --profile ci
+
+.PHONY: help
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-14s %s\n", $$1, $$2 }'
+
+.PHONY: demo
+demo: $(STAMPS)/release ## Run stand-in hub, simulated plant, flow and lake here, for SECONDS=60
+	@$(BIN)/alumicatalyst demo --seconds $(SECONDS)
+
+.PHONY: test
+test: $(STAMPS)/ci $(STAMPS)/parts ## Run everything that CI runs, cheap gates first
+	@echo "=== cargo fmt" && cargo fmt --all --check
+	@echo "=== ruff" && $(BIN)/ruff check && $(BIN)/ruff format --check
+	@echo "=== clippy" && cargo clippy $(CI_PROFILE) --quiet -- -D warnings
+	@echo "=== mypy" && $(BIN)/mypy
+	@echo "=== stubtest" && MYPYPATH=python $(BIN)/python -m mypy.stubtest alumicatalyst._core
+	@echo "=== cargo test" && cargo test --locked --workspace --profile ci --quiet
+	@echo "=== pytest" && $(BIN)/python -m pytest -W error --durations=25 $(PYTEST_FLAGS)
+
+.PHONY: bench
+bench: $(STAMPS)/release ## Measure every layer beside a peer, each result checked before it is timed
+	@$(BIN)/python -m pytest -W error bench $(PYTEST_FLAGS)
+
+.PHONY: setup
+setup: $(STAMPS)/ci $(STAMPS)/parts ## Install everything and build the extension for tests
+
+.PHONY: fmt
+fmt: $(STAMPS)/python ## Format the code, and mend what the linters can mend
+	cargo fmt --all
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+.PHONY: lock
+lock: $(STAMPS)/python ## Upgrade the Python locks within the ranges of pyproject.toml
+	@compile() { $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --fork-strategy fewest \
+		--generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' "$$@"; }; \
+	compile requirements/bootstrap.in -o requirements/bootstrap.lock; \
+	compile pyproject.toml --extra azure -o requirements/runtime.lock; \
+	compile pyproject.toml --extra azure --extra dev -o requirements/dev.lock
+
+.PHONY: clean
+clean: ## Remove everything that was built or installed, and what the demo stored
+	rm -rf $(VENV) target var tests/parts/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks
+	find python flows tests bench -name '__pycache__' -prune -exec rm -rf {} + 2>/dev/null || true
+	rm -f python/alumicatalyst/_core*.so
+
+# --- what the targets above stand on -------------------------------------------------------------------------------------
+
+# The interpreter and the tools: each that is missing is named with how to get it.
+$(STAMPS)/venv: requirements/bootstrap.lock
+	@missing() { echo "couldn't set up: $$1 is missing; $$2" >&2; exit 1; }; \
+	python=; \
+	for candidate in python3 python3.12 python3.11 python; do \
+		if "$$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' 2>/dev/null; then \
+			python=$$candidate; break; \
+		fi; \
+	done; \
+	[ -n "$$python" ] || missing "Python 3.11 or 3.12" \
+		"install it with the system's packages (python3.12) or with pyenv, and have it on the PATH"; \
+	"$$python" -c 'import ensurepip, venv' 2>/dev/null || missing "Python's venv module" \
+		"install the system's package for it (Debian and Ubuntu: apt-get install python3-venv)"; \
+	command -v cargo >/dev/null || missing "cargo" \
+		"install the Rust toolchain with rustup, then open a new shell"; \
+	{ cargo fmt --version && cargo clippy --version; } >/dev/null 2>&1 || missing "rustfmt or clippy" \
+		"run: rustup component add rustfmt clippy"; \
+	command -v cc >/dev/null || missing "a C linker (cc)" \
+		"install one with the system's packages (Debian and Ubuntu: apt-get install gcc libc6-dev)"; \
+	if [ -x $(BIN)/python ] && ! $(BIN)/python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))'; then \
+		missing "Python 3.11 or 3.12 in $(VENV)" "it holds another one; run: make clean"; \
+	fi; \
+	echo "=== $(VENV) with $$("$$python" --version)"; \
+	[ -x $(BIN)/python ] || "$$python" -m venv $(VENV); \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bootstrap.lock
+	@mkdir -p $(STAMPS) && touch $@
+
+$(STAMPS)/python: requirements/dev.lock $(STAMPS)/venv
+	@echo "=== Python packages"
+	@VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv pip install --quiet --require-hashes -r requirements/dev.lock
+	@touch $@
+
+# The extension has one place, so building it for tests outdates the one for the demo, and the other way round. Cargo
+# keeps both in target/, which makes a change of profile a copy.
+$(STAMPS)/ci: $(EXTENSION_SOURCES) $(STAMPS)/python
+	@echo "=== extension, for tests"
+	@VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/maturin develop --quiet --uv --profile ci
+	@rm -f $(STAMPS)/release && touch $@
+
+$(STAMPS)/release: $(EXTENSION_SOURCES) $(STAMPS)/python
+	@echo "=== extension, at full speed"
+	@VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/maturin develop --quiet --uv --profile release
+	@rm -f $(STAMPS)/ci && touch $@
+
+# Without Node the tests that need it say so and are skipped, except in CI, where they fail.
+$(STAMPS)/parts: $(wildcard tests/parts/package-lock.json) $(STAMPS)/venv
+	@if [ ! -f tests/parts/package-lock.json ]; then :; \
+	elif command -v npm >/dev/null; then \
+		echo "=== Node packages" && npm ci --prefix tests/parts --no-audit --no-fund --loglevel=error; \
+	else \
+		echo "=== no Node: the tests against Azurite will be skipped; install Node 20 or later to run them" >&2; \
+	fi
+	@touch $@
