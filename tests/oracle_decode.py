@@ -1,0 +1,240 @@
+"""How the oracle reads one JSON object as readings: where the device, time, metric, value and quality stand."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, ROUND_FLOOR, Context, Decimal, localcontext
+from typing import TYPE_CHECKING, Any
+
+from tests.oracle_json import Node
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# The closed list of reasons, in the order of the checks.
+ENVELOPE_CHECKS = ("too_large", "empty_body", "bad_encoding", "bad_json", "too_deep", "too_many_readings")
+READING_CHECKS = (
+    "missing_device",
+    "missing_time",
+    "bad_time",
+    "missing_value",
+    "wrong_type",
+    "repeated_key",
+    "not_finite",
+    "unknown_device",
+    "unknown_metric",
+    "unknown_status",
+    "bad_quality",
+    "out_of_range",
+    "future_event_time",
+    "past_event_time",
+    "too_many_series",
+)
+CHECKS = ENVELOPE_CHECKS + READING_CHECKS
+
+NAME_BYTES_MAX = 256
+QUALITY_GOOD = 192
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+FIRST_US = (datetime(1, 1, 1, tzinfo=UTC) - EPOCH) // timedelta(microseconds=1)
+LAST_US = (datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC) - EPOCH) // timedelta(microseconds=1)
+
+RFC3339 = re.compile(
+    r"([0-9]{4})-([0-9]{2})-([0-9]{2})[Tt ]([0-9]{2}):([0-9]{2}):([0-9]{2})(?:\.([0-9]{1,9}))?"
+    r"(?:[Zz]|([+-])([0-9]{2}):([0-9]{2}))"
+)
+EXACT = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN)
+JSON_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+
+
+@dataclass
+class Item:
+    """A reading, or what was meant to be one, with everything that is wrong with it.
+
+    Attributes:
+        node: The object it stands in; several readings of a wide object share it.
+        whole_envelope: It stands for an envelope that is rejected whole.
+        whole_object: It stands for a wide object that is rejected whole, whichever metrics it holds.
+        failures: (place in the order of checks, reason); the earliest place wins.
+        value: The number or string as sent; `number` is what is stored, once the series is known.
+    """
+
+    node: Node | None
+    failures: set[tuple[str, str]] = field(default_factory=set)
+    whole_envelope: bool = False
+    whole_object: bool = False
+    device: str | None = None
+    metric: str | None = None
+    event_time: int | None = None
+    value: float | str | None = None
+    number: float | None = None
+    quality: int | None = None
+
+    @classmethod
+    def envelope(cls, reason: str) -> Item:
+        """The one row of an envelope that is rejected whole."""
+        return cls(None, {(reason, reason)}, whole_envelope=True)
+
+    def fail(self, reason: str, *, at: str | None = None) -> None:
+        """Note a failure; `at` is its place in the order where that is not the reason's own."""
+        self.failures.add((at or reason, reason))
+
+
+def first_failure(failures: set[tuple[str, str]]) -> str:
+    """The reason that is reported."""
+    return min(failures, key=lambda failure: CHECKS.index(failure[0]))[1]
+
+
+def items_of_object(node: Node, payload: Mapping[str, Any], properties: Mapping[str, str | None]) -> list[Item]:
+    """The readings of one object: one if it is narrow, one per metric member if it is wide."""
+    wide = payload["metric"] is None
+    candidates = payload["device"] + payload["time"]
+    roles = {name for name in candidates if not name.startswith("@")}
+    roles |= {payload[role] for role in ("metric", "value", "quality") if payload[role] is not None}
+
+    whole = Item(node)
+    _read_device(whole, _first(payload["device"], node, properties))
+    _read_time(whole, _first(payload["time"], node, properties), payload["time_format"])
+    _read_quality(whole, _member(node, payload["quality"]))
+    names = [name for name, _ in node.members]
+    if any(names.count(role) > 1 for role in roles):
+        whole.fail("repeated_key")
+
+    if not wide:
+        _read_metric(whole, _member(node, payload["metric"]), payload["rename"])
+        _read_value(whole, _member(node, payload["value"]))
+        return [whole]
+
+    metrics = [
+        (payload["rename"].get(name, name), value)
+        for name, value in node.members
+        if name not in roles and name not in payload["ignore"]
+    ]
+    if not metrics:
+        whole.fail("missing_value")
+    if len({name for name, _ in metrics}) < len(metrics):
+        whole.fail("repeated_key")
+    if whole.failures:
+        whole.whole_object = True
+        return [whole]
+    items = []
+    for name, value in metrics:
+        if value.kind == "null":
+            continue
+        item = Item(node, device=whole.device, event_time=whole.event_time, quality=whole.quality)
+        item.metric = name or None
+        _read_value(item, value)
+        items.append(item)
+    return items
+
+
+def _member(node: Node, name: str | None) -> Node | None:
+    """An object's member; a null one counts as absent. Of a repeated one, the first."""
+    for member, value in node.members:
+        if member == name:
+            return None if value.kind == "null" else value
+    return None
+
+
+def _first(candidates: list[str], node: Node, properties: Mapping[str, str | None]) -> Node | None:
+    """The first candidate that is there; `@` names a property of the envelope, whose value is text."""
+    for candidate in candidates:
+        if not candidate.startswith("@"):
+            found = _member(node, candidate)
+        else:
+            text = properties.get(candidate[1:])
+            found = None if text is None else Node("property", -1, text=text)
+        if found is not None:
+            return found
+    return None
+
+
+def _read_device(item: Item, found: Node | None) -> None:
+    if found is None:
+        item.fail("missing_device")
+    elif found.kind not in ("string", "property"):
+        item.fail("wrong_type")
+    elif found.text == "":
+        item.fail("missing_device")
+    else:
+        item.device = found.text
+
+
+def _read_time(item: Item, found: Node | None, time_format: str) -> None:
+    if found is None:
+        item.fail("missing_time")
+    elif found.kind in ("bool", "array", "object"):
+        item.fail("wrong_type")
+    else:
+        written_as = "string" if time_format == "rfc3339" else "number"
+        read = rfc3339_us if time_format == "rfc3339" else lambda text: epoch_us(text, time_format)
+        item.event_time = read(found.text) if found.kind in (written_as, "property") else None
+        if item.event_time is None:
+            item.fail("bad_time")
+
+
+def _read_metric(item: Item, found: Node | None, rename: Mapping[str, str]) -> None:
+    if found is not None and found.kind != "string":
+        item.fail("wrong_type")
+    elif found is None or found.text == "":
+        item.fail("unknown_metric")
+    else:
+        item.metric = rename.get(found.text, found.text)
+
+
+def _read_value(item: Item, found: Node | None) -> None:
+    if found is None:
+        item.fail("missing_value")
+    elif found.kind == "string":
+        item.value = found.text
+    elif found.kind != "number":
+        item.fail("wrong_type")
+    else:
+        item.value = float(found.text)
+        if item.value - item.value != 0:
+            item.fail("not_finite")
+
+
+def _read_quality(item: Item, found: Node | None) -> None:
+    if found is None:
+        item.quality = QUALITY_GOOD
+    elif found.kind != "number":
+        item.fail("wrong_type")
+    else:
+        quality = float(found.text)
+        if 64 <= quality <= 32767 and quality.is_integer():
+            item.quality = int(quality)
+        else:
+            item.fail("bad_quality")
+
+
+def rfc3339_us(text: str) -> int | None:
+    """Microseconds of a time like `2026-01-31T23:59:59.25+01:00`; None if it is not one."""
+    found = RFC3339.fullmatch(text)
+    if found is None:
+        return None
+    year, month, day, hour, minute, second = (int(found[group]) for group in range(1, 7))
+    ahead_minutes = 0
+    if found[8] is not None:
+        if int(found[9]) > 23 or int(found[10]) > 59:
+            return None
+        ahead_minutes = (int(found[9]) * 60 + int(found[10])) * (-1 if found[8] == "-" else 1)
+    try:
+        local = datetime(year, month, day, hour, minute, second, tzinfo=UTC)
+    except ValueError:
+        return None
+    micros = int((found[7] or "").ljust(6, "0")[:6])
+    instant = (local - EPOCH) // timedelta(microseconds=1) + micros - ahead_minutes * 60_000_000
+    return instant if FIRST_US <= instant <= LAST_US else None
+
+
+def epoch_us(text: str, unit: str) -> int | None:
+    """Microseconds of a JSON number of seconds, milli- or microseconds, computed exactly and rounded down."""
+    if JSON_NUMBER.fullmatch(text) is None:
+        return None
+    with localcontext(EXACT):
+        instant = Decimal(text).scaleb({"epoch_s": 6, "epoch_ms": 3, "epoch_us": 0}[unit])
+        if not FIRST_US <= instant < LAST_US + 1:
+            return None
+        return int(instant.to_integral_value(ROUND_FLOOR))
