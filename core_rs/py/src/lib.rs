@@ -1,0 +1,21 @@
+//! The Python extension `alumicatalyst._core`: Python objects and Arrow tables on one side, the core on the other.
+//! Nothing here looks at the meaning of a value.
+
+mod dictionary;
+mod door;
+mod envelopes;
+mod output;
+mod partition;
+mod schema;
+
+use pyo3::prelude::*;
+
+#[pymodule]
+fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<dictionary::Dictionary>()?;
+    module.add_class::<partition::Partition>()?;
+    module.add_class::<output::Output>()?;
+    module.add_function(wrap_pyfunction!(schema::schema, module)?)?;
+    module.add_function(wrap_pyfunction!(partition::state_info, module)?)?;
+    Ok(())
+}

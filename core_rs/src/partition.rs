@@ -1,0 +1,562 @@
+//! The operator of one source partition: the only orchestration, and the owner of all state (I2).
+//!
+//! `decode` reads a batch of envelopes into columns; `analyse` then walks them envelope by envelope, in the order that
+//! the blueprint's "Time" prescribes: partition time, silence, checks, duplicates, windows, watermark.
+
+use crate::check::{Candidate, Catalog, Known};
+use crate::decode::{Decoded, Decoder, Envelopes, FRESH, Reason, Rejection, Vocabulary};
+use crate::dictionary::Dictionary;
+use crate::error::Error;
+use crate::limits::{REJECTED_ENVELOPE_BYTES_MAX, REJECTED_READING_BYTES_MAX, TIME_MAX_US, TIME_MIN_US};
+use crate::output::{Cause, Count, DUPLICATE, LATE, Output, RejectedRow, WINDOWED, WindowRow};
+use crate::series::{Closed, Identity, Outcome, Series, Store, order};
+use crate::window::ClosedBy;
+use hashbrown::HashMap;
+use std::sync::Arc;
+
+/// Envelopes of one partition, in the order of the source.
+#[derive(Clone, Copy, Debug)]
+pub struct Batch<'a> {
+    pub bodies: &'a [u8],
+    /// One more than there are envelopes, into `bodies`.
+    pub offsets: &'a [i64],
+    pub sequence_numbers: &'a [i64],
+    /// Microseconds since 1970.
+    pub enqueued_times: &'a [i64],
+    /// Row-major: for each envelope the properties that [`Partition::properties`] names.
+    pub properties: &'a [Option<&'a str>],
+}
+
+/// A window that a change of dictionary closed; it comes out with the next envelope.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Due {
+    pub(crate) device: String,
+    pub(crate) metric: String,
+    pub(crate) window_name: String,
+    pub(crate) row: WindowRow,
+}
+
+/// State and logic of one source partition.
+pub struct Partition {
+    pub(crate) id: String,
+    pub(crate) dictionary: Arc<Dictionary>,
+    pub(crate) last_sequence: i64,
+    pub(crate) journal_ordinal: i64,
+    pub(crate) partition_time: Option<i64>,
+    pub(crate) due: Vec<Due>,
+    pub(crate) catalog: Catalog,
+    pub(crate) vocabulary: Vocabulary,
+    pub(crate) store: Store,
+    /// Series number of each series that the dictionary lists; `ABSENT` until it appears.
+    live: Vec<u32>,
+    /// Series that the dictionary does not list, by device and metric id.
+    accepted: HashMap<(u32, u32), u32, foldhash::fast::RandomState>,
+    /// Window names by id, as the rows refer to them.
+    window_names: Vec<String>,
+    /// Ids of the window names of each definition of the catalog.
+    window_ids: Vec<Vec<u32>>,
+    decoder: Decoder,
+    decoded: Decoded,
+    skip: Vec<bool>,
+    closed: Vec<Closed>,
+}
+
+const ABSENT: u32 = u32::MAX;
+
+impl Partition {
+    pub fn new(id: impl Into<String>, dictionary: Arc<Dictionary>) -> Self {
+        let compiled = dictionary.compiled();
+        let mut vocabulary = Vocabulary::default();
+        let catalog = Catalog::new(compiled, &mut vocabulary);
+        let mut window_names = Vec::new();
+        let window_ids = catalog
+            .definitions
+            .iter()
+            .map(|definition| definition.window_names.iter().map(|name| intern(&mut window_names, name)).collect())
+            .collect();
+        Self {
+            id: id.into(),
+            last_sequence: -1,
+            journal_ordinal: -1,
+            partition_time: None,
+            due: Vec::new(),
+            store: Store::default(),
+            live: vec![ABSENT; compiled.series.len()],
+            accepted: HashMap::default(),
+            window_names,
+            window_ids,
+            decoder: Decoder::new(&compiled.payload, &compiled.bounds),
+            decoded: Decoded::default(),
+            skip: Vec::new(),
+            closed: Vec::new(),
+            catalog,
+            vocabulary,
+            dictionary,
+        }
+    }
+
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    pub fn dictionary(&self) -> &Dictionary {
+        &self.dictionary
+    }
+
+    /// The last sequence number taken in; -1 before the first.
+    pub fn last_sequence(&self) -> i64 {
+        self.last_sequence
+    }
+
+    /// Ordinal of the last journal row applied; -1 before the first.
+    pub fn journal_ordinal(&self) -> i64 {
+        self.journal_ordinal
+    }
+
+    /// Envelope properties that the dictionary's mapping reads.
+    pub fn properties(&self) -> &[String] {
+        self.decoder.wanted()
+    }
+
+    pub fn vocabulary(&self) -> &Vocabulary {
+        &self.vocabulary
+    }
+
+    pub fn window_names(&self) -> &[String] {
+        &self.window_names
+    }
+
+    pub fn on_batch(&mut self, batch: &Batch<'_>) -> Result<Output, Error> {
+        self.decode(batch)?;
+        Ok(self.analyse(batch))
+    }
+
+    /// First half of `on_batch`: reads the bodies into columns. Changes no state.
+    pub fn decode(&mut self, batch: &Batch<'_>) -> Result<(), Error> {
+        batch.validate(self.decoder.wanted().len())?;
+        self.skip.clear();
+        let mut last = self.last_sequence;
+        for &sequence_number in batch.sequence_numbers {
+            self.skip.push(sequence_number <= last);
+            last = last.max(sequence_number);
+        }
+        let envelopes =
+            Envelopes { bodies: batch.bodies, offsets: batch.offsets, properties: batch.properties, skip: &self.skip };
+        self.decoder.decode(&envelopes, &self.vocabulary, &mut self.decoded);
+        Ok(())
+    }
+
+    /// Second half of `on_batch`: moves the state over the batch that was decoded last.
+    pub fn analyse(&mut self, batch: &Batch<'_>) -> Output {
+        let mut decoded = std::mem::take(&mut self.decoded);
+        let mut walk = Walk::new(self.last_sequence, decoded.value.len());
+        for envelope in 0..batch.sequence_numbers.len() {
+            if self.skip[envelope] {
+                walk.out.redelivered += 1;
+                continue;
+            }
+            self.envelope(envelope, batch, &mut decoded, &mut walk);
+        }
+        walk.out.last = self.last_sequence;
+        walk.out.partition_time = self.partition_time;
+        let out = walk.finish(&mut decoded);
+        self.decoded = decoded;
+        out
+    }
+
+    fn envelope(&mut self, envelope: usize, batch: &Batch<'_>, decoded: &mut Decoded, walk: &mut Walk) {
+        let sequence_number = batch.sequence_numbers[envelope];
+        let enqueued_time = batch.enqueued_times[envelope].clamp(TIME_MIN_US, TIME_MAX_US);
+        let partition_time = self.partition_time.map_or(enqueued_time, |time| time.max(enqueued_time));
+        self.partition_time = Some(partition_time);
+        self.last_sequence = sequence_number;
+        let body = &batch.bodies[batch.offsets[envelope] as usize..batch.offsets[envelope + 1] as usize];
+        walk.begin(Count { sequence_number, enqueued_time, body_bytes: body.len() as i64, ..Count::default() });
+
+        let mut cause = Cause { sequence_number, item: -1, enqueued_time };
+        self.emit_due(cause, walk);
+        let definitions = &self.catalog.definitions;
+        let metric_of = |series: &Series| &definitions[series.identity.definition as usize].metric;
+        self.store.close_silent(partition_time, metric_of, &mut self.closed);
+        self.emit_closed(cause, walk);
+
+        let rejected_from = walk.out.rejected.len();
+        while let Some(rejection) = decoded.rejected.get(walk.rejection).filter(|r| r.envelope as usize == envelope) {
+            let row = self.rejected(rejection, cause, body, &decoded.fresh);
+            walk.reject(row);
+            walk.rejection += 1;
+        }
+        let decoded_rejections = walk.out.rejected.len() - rejected_from;
+        while walk.read < decoded.value.len() && decoded.envelope[walk.read] as usize == envelope {
+            cause.item = decoded.item[walk.read];
+            if let Err((reason, what)) = self.reading(cause, partition_time, decoded, walk) {
+                let at = walk.read;
+                let rejection = Rejection {
+                    envelope: envelope as u32,
+                    item: cause.item,
+                    reason,
+                    at: decoded.start[at],
+                    start: decoded.start[at],
+                    end: decoded.end[at],
+                    device: Some(decoded.device[at]),
+                    metric: Some(decoded.metric[at]),
+                    event_time: Some(decoded.event_time[at]),
+                    detail: what,
+                };
+                let row = self.rejected(&rejection, cause, body, &decoded.fresh);
+                walk.reject(row);
+            }
+            walk.read += 1;
+        }
+        if decoded_rejections > 0 && walk.out.rejected.len() - rejected_from > decoded_rejections {
+            walk.out.rejected[rejected_from..].sort_by_key(|row| row.cause.item);
+        }
+        walk.out.counts.push(walk.count);
+    }
+
+    /// Takes one decoded reading in, or says why not.
+    #[inline(always)]
+    fn reading(&mut self, cause: Cause, partition_time: i64, decoded: &mut Decoded, walk: &mut Walk) -> Result<(), (Reason, &'static str)> {
+        let at = walk.read;
+        let mut reading = Candidate {
+            device: decoded.device[at],
+            metric: decoded.metric[at],
+            event_time: decoded.event_time[at],
+            value: decoded.value[at],
+            quality: decoded.quality[at],
+        };
+        if reading.device >= FRESH || reading.metric >= FRESH {
+            self.recall(&mut reading, &decoded.fresh);
+        }
+        let known = self.catalog.find(reading.device, reading.metric).map_err(|reason| (reason, unlisted(reason)))?;
+        let definition = self.catalog.definition(known);
+        let value = self.catalog.check(definition, &reading, partition_time)?;
+        let series = match known {
+            Known::Listed(index) if self.live[index as usize] != ABSENT => self.live[index as usize],
+            _ => self.appear(known, definition, &mut reading, &decoded.fresh)?,
+        };
+        let metric = &self.catalog.definitions[definition as usize].metric;
+        let outcome = self.store.take(series, metric, partition_time, reading.event_time, value, &mut self.closed);
+        let watermark = self.store.series[series as usize].watermark;
+        reading.value = value;
+        walk.accept(cause, decoded, &reading, outcome, watermark);
+        if !self.closed.is_empty() {
+            self.emit_closed(cause, walk);
+        }
+        Ok(())
+    }
+
+    /// Names that were not in the vocabulary when the batch was decoded may be by now.
+    #[cold]
+    fn recall(&self, reading: &mut Candidate, fresh: &[Box<str>]) {
+        let find = |id: u32, names: &crate::names::Names| match id.checked_sub(FRESH) {
+            Some(index) => names.get(&fresh[index as usize]).unwrap_or(id),
+            None => id,
+        };
+        reading.device = find(reading.device, &self.vocabulary.devices);
+        reading.metric = find(reading.metric, &self.vocabulary.metrics);
+    }
+
+    /// The series of a reading that passed every other check, made if the bound allows.
+    #[inline(never)]
+    fn appear(&mut self, known: Known, definition: u32, reading: &mut Candidate, fresh: &[Box<str>]) -> Result<u32, (Reason, &'static str)> {
+        if known == Known::Accepted {
+            if let Some(series) = self.accepted.get(&(reading.device, reading.metric)) {
+                return Ok(*series);
+            }
+        }
+        if self.store.series.len() >= self.dictionary.compiled().bounds.series as usize {
+            return Err((Reason::TooManySeries, "the partition holds as many series as bounds.series allows"));
+        }
+        // Only now, with every check passed, does a new name enter the vocabulary: what is rejected leaves no trace.
+        for (id, names) in
+            [(&mut reading.device, &mut self.vocabulary.devices), (&mut reading.metric, &mut self.vocabulary.metrics)]
+        {
+            if let Some(index) = id.checked_sub(FRESH) {
+                *id = names.insert(&fresh[index as usize]);
+            }
+        }
+        let identity = Identity { device: reading.device, metric: reading.metric, definition };
+        Ok(self.add(known, Series::new(identity, &self.catalog.definitions[definition as usize].metric)))
+    }
+
+    pub(crate) fn add(&mut self, known: Known, series: Series) -> u32 {
+        let identity = series.identity;
+        let index = self.store.add(series, &self.catalog.definitions[identity.definition as usize].metric);
+        match known {
+            Known::Listed(listed) => self.live[listed as usize] = index,
+            Known::Accepted => {
+                self.accepted.insert((identity.device, identity.metric), index);
+            }
+        }
+        index
+    }
+
+    fn emit_closed(&mut self, cause: Cause, walk: &mut Walk) {
+        if self.closed.is_empty() {
+            return;
+        }
+        order(&mut self.closed);
+        for closed in self.closed.drain(..) {
+            let identity = self.store.series[closed.series as usize].identity;
+            let row = WindowRow {
+                device: identity.device,
+                metric: identity.metric,
+                window_name: self.window_ids[identity.definition as usize][closed.window as usize],
+                start: closed.pane.start,
+                end: closed.end,
+                closed_by: closed.closed_by,
+                stats: closed.pane.stats,
+            };
+            walk.window(cause, &row);
+        }
+    }
+
+    fn emit_due(&mut self, cause: Cause, walk: &mut Walk) {
+        for due in std::mem::take(&mut self.due) {
+            let row = WindowRow {
+                device: self.vocabulary.devices.insert(&due.device),
+                metric: self.vocabulary.metrics.insert(&due.metric),
+                window_name: intern(&mut self.window_names, &due.window_name),
+                ..due.row
+            };
+            walk.window(cause, &row);
+        }
+    }
+
+    fn rejected(&self, rejection: &Rejection, cause: Cause, body: &[u8], fresh: &[Box<str>]) -> RejectedRow {
+        let name = |id: u32, names: &crate::names::Names| match id.checked_sub(FRESH) {
+            Some(index) => fresh[index as usize].to_string(),
+            None => names.name(id).to_owned(),
+        };
+        let (bytes, limit) = if rejection.item < 0 {
+            (body, REJECTED_ENVELOPE_BYTES_MAX)
+        } else {
+            (&body[rejection.start as usize..rejection.end as usize], REJECTED_READING_BYTES_MAX)
+        };
+        RejectedRow {
+            cause: Cause { item: rejection.item, ..cause },
+            reason: rejection.reason,
+            detail: format!("{} at byte {}", rejection.detail, rejection.at),
+            device: rejection.device.map(|id| name(id, &self.vocabulary.devices)),
+            metric: rejection.metric.map(|id| name(id, &self.vocabulary.metrics)),
+            event_time: rejection.event_time,
+            body: bytes[..bytes.len().min(limit)].to_vec(),
+            body_bytes: bytes.len() as i64,
+        }
+    }
+
+    /// Closes every open window, as the journal's `flush` says. The rows carry `sequence_number`, which must be new.
+    pub fn flush(&mut self, sequence_number: i64, ordinal: i64) -> Result<Output, Error> {
+        if sequence_number <= self.last_sequence {
+            let last = self.last_sequence;
+            return Err(Error::Envelopes(format!(
+                "couldn't flush partition {}: sequence number {sequence_number} is not after {last}; journal a later one",
+                self.id
+            )));
+        }
+        self.journal_ordinal = ordinal;
+        let mut walk = Walk::new(self.last_sequence, 0);
+        if let Some(enqueued_time) = self.partition_time {
+            self.last_sequence = sequence_number;
+            walk.begin(Count { sequence_number, enqueued_time, ..Count::default() });
+            let cause = Cause { sequence_number, item: -1, enqueued_time };
+            self.emit_due(cause, &mut walk);
+            self.store.close_all(&mut self.closed);
+            self.emit_closed(cause, &mut walk);
+            walk.out.counts.push(walk.count);
+        }
+        walk.out.last = self.last_sequence;
+        walk.out.partition_time = self.partition_time;
+        Ok(walk.finish(&mut Decoded::default()))
+    }
+
+    /// Goes on under another dictionary. Series and windows that it still defines are kept; what it no longer defines
+    /// is closed and comes out with the next envelope.
+    pub fn change_dictionary(&mut self, dictionary: Arc<Dictionary>, ordinal: i64) {
+        let mut next = Self::new(std::mem::take(&mut self.id), dictionary);
+        next.last_sequence = self.last_sequence;
+        next.journal_ordinal = ordinal;
+        next.partition_time = self.partition_time;
+        next.due = std::mem::take(&mut self.due);
+        let mut closed = Vec::new();
+        for (index, old) in std::mem::take(&mut self.store.series).into_iter().enumerate() {
+            let device = self.vocabulary.devices.name(old.identity.device);
+            let metric = self.vocabulary.metrics.name(old.identity.metric);
+            let names = &self.catalog.definitions[old.identity.definition as usize].window_names;
+            let unit = &self.catalog.definitions[old.identity.definition as usize].metric.unit;
+            let kept = next.adopt(device, metric, unit, &old, names);
+            for (window, (windows, name)) in old.windows.iter().zip(names).enumerate() {
+                if kept.contains(&window) {
+                    continue;
+                }
+                for pane in windows.panes() {
+                    let (end, identity) = (pane.start + windows.length, old.identity);
+                    let row = WindowRow {
+                        device: identity.device,
+                        metric: identity.metric,
+                        window_name: 0,
+                        start: pane.start,
+                        end,
+                        closed_by: ClosedBy::Flush,
+                        stats: pane.stats,
+                    };
+                    let due = Due { device: device.to_owned(), metric: metric.to_owned(), window_name: name.clone(), row };
+                    closed.push(((end, window, index), due));
+                }
+            }
+        }
+        closed.sort_by_key(|(key, _)| *key);
+        next.due.extend(closed.into_iter().map(|(_, due)| due));
+        *self = next;
+    }
+
+    /// Takes a series over from the previous dictionary; returns which of its window definitions live on.
+    fn adopt(&mut self, device: &str, metric: &str, unit: &str, old: &Series, old_names: &[String]) -> Vec<usize> {
+        let Some((known, identity)) = self.identify(device, metric) else { return Vec::new() };
+        let definition = &self.catalog.definitions[identity.definition as usize];
+        let mut series = Series::new(identity, &definition.metric);
+        series.watermark = old.watermark;
+        series.newest = old.newest;
+        series.seen = old.seen;
+        series.remember(&old.remembered().collect::<Vec<_>>(), definition.metric.duplicates);
+        let mut kept = Vec::new();
+        for (windows, name) in series.windows.iter_mut().zip(&definition.window_names) {
+            let same = |at: &usize| old_names[*at] == *name && old.windows[*at].length == windows.length;
+            // A value in another unit belongs in another window.
+            if let Some(at) = (0..old_names.len()).find(same).filter(|_| definition.metric.unit == *unit) {
+                *windows = old.windows[at].clone();
+                kept.push(at);
+            }
+        }
+        self.add(known, series);
+        kept
+    }
+
+    /// The series that two names stand for under this dictionary, entering them into the vocabulary where accepted.
+    pub(crate) fn identify(&mut self, device: &str, metric: &str) -> Option<(Known, Identity)> {
+        let ids = (self.vocabulary.devices.get(device).unwrap_or(FRESH), self.vocabulary.metrics.get(metric).unwrap_or(FRESH));
+        let known = self.catalog.find(ids.0, ids.1).ok()?;
+        let definition = self.catalog.definition(known);
+        let device = self.vocabulary.devices.insert(device);
+        let metric = self.vocabulary.metrics.insert(metric);
+        Some((known, Identity { device, metric, definition }))
+    }
+}
+
+impl Batch<'_> {
+    /// The Arrow layer built these slices; a mistake there must not become a panic here.
+    fn validate(&self, wanted: usize) -> Result<(), Error> {
+        let envelopes = self.sequence_numbers.len();
+        let sound = self.enqueued_times.len() == envelopes
+            && self.offsets.len() == envelopes + 1
+            && self.properties.len() == envelopes * wanted
+            && self.offsets.first().is_some_and(|first| *first >= 0)
+            && self.offsets.is_sorted()
+            && self.offsets.last().is_some_and(|last| *last <= self.bodies.len() as i64);
+        if !sound {
+            return Err(Error::Envelopes("couldn't read a batch of envelopes: its columns don't fit together".to_owned()));
+        }
+        match self.sequence_numbers.iter().find(|number| **number < 0) {
+            Some(number) => Err(Error::Envelopes(format!(
+                "couldn't read a batch of envelopes: sequence number {number}; they start at 0"
+            ))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Progress through one batch.
+struct Walk {
+    out: Output,
+    /// Next decoded reading, and where the next accepted one is kept.
+    read: usize,
+    kept: usize,
+    /// Next rejection of the decoder.
+    rejection: usize,
+    count: Count,
+}
+
+impl Walk {
+    fn new(follows: i64, readings: usize) -> Self {
+        let mut out = Output { follows, ..Output::default() };
+        out.readings.cause.reserve(readings);
+        out.readings.outcome.reserve(readings);
+        out.readings.windows_missed.reserve(readings);
+        Self { out, read: 0, kept: 0, rejection: 0, count: Count::default() }
+    }
+
+    fn begin(&mut self, count: Count) {
+        self.out.first.get_or_insert(count.sequence_number);
+        self.count = count;
+    }
+
+    /// Accepted readings move up over rejected ones, so the decoder's columns become the output's without a copy.
+    #[inline(always)]
+    fn accept(&mut self, cause: Cause, decoded: &mut Decoded, reading: &Candidate, outcome: Outcome, watermark: i64) {
+        let (row, readings) = (self.kept, &mut self.out.readings);
+        decoded.device[row] = reading.device;
+        decoded.metric[row] = reading.metric;
+        decoded.event_time[row] = reading.event_time;
+        decoded.value[row] = reading.value;
+        decoded.quality[row] = reading.quality;
+        self.kept += 1;
+        readings.cause.push(cause);
+        let (code, missed) = match outcome {
+            Outcome::Windowed { missed } => {
+                self.count.windowed += 1;
+                (WINDOWED, missed)
+            }
+            Outcome::Late { missed, by_us } => {
+                self.count.late += 1;
+                readings.lateness_us.push((row as u32, by_us));
+                (LATE, missed)
+            }
+            Outcome::Duplicate => {
+                self.count.duplicate += 1;
+                (DUPLICATE, 0)
+            }
+        };
+        readings.outcome.push(code);
+        readings.windows_missed.push(missed);
+        self.count.unscored += 1;
+        self.count.saw(reading.event_time);
+        self.out.watermark = Some(self.out.watermark.map_or(watermark, |lowest| lowest.min(watermark)));
+    }
+
+    fn reject(&mut self, row: RejectedRow) {
+        self.count.rejected += 1;
+        self.out.rejected.push(row);
+    }
+
+    fn window(&mut self, cause: Cause, row: &WindowRow) {
+        self.count.windows += 1;
+        self.out.windows.push(cause, row);
+    }
+
+    fn finish(mut self, decoded: &mut Decoded) -> Output {
+        fn take<T>(column: &mut Vec<T>, rows: usize) -> Vec<T> {
+            column.truncate(rows);
+            std::mem::take(column)
+        }
+        let readings = &mut self.out.readings;
+        readings.device = take(&mut decoded.device, self.kept);
+        readings.metric = take(&mut decoded.metric, self.kept);
+        readings.event_time = take(&mut decoded.event_time, self.kept);
+        readings.value = take(&mut decoded.value, self.kept);
+        readings.quality = take(&mut decoded.quality, self.kept);
+        self.out
+    }
+}
+
+fn intern(names: &mut Vec<String>, name: &str) -> u32 {
+    let at = names.iter().position(|known| known == name).unwrap_or_else(|| {
+        names.push(name.to_owned());
+        names.len() - 1
+    });
+    at as u32
+}
+
+fn unlisted(reason: Reason) -> &'static str {
+    if reason == Reason::UnknownDevice { "the dictionary lists no such device" } else { "the dictionary lists no such metric of this device" }
+}
