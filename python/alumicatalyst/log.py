@@ -21,10 +21,9 @@ LogFormat = Literal["console", "json"]
 VALUE_CHARS_MAX = 2_000
 KEYS_MAX = 40
 _TRACEBACK_CHARS_MAX = 8_000
+_ALWAYS = frozenset({"event", "level", "logger", "timestamp", "exception", "keys_dropped"})
 
-_SECRET_KEY = re.compile(
-    r"(?i)(connection_string|secret|password|passwd|credential|authorization|token|api_?key|access_?key|^key$)"
-)
+_SECRET_KEY = re.compile(r"(?i)(connection_string|secret|password|passwd|credential|authorization|token|sas|(^|_)key$)")
 # The parts of Azure's connection strings and signed addresses that grant access, wherever they stand in a text.
 _SECRET_TEXT = re.compile(
     r"(?i)\b((?:SharedAccessKey|AccountKey|SharedAccessSignature)\s*=\s*|sig=|Bearer\s+)[^\s;&\"',]+"
@@ -44,6 +43,9 @@ def get_logger(name: str) -> structlog.stdlib.BoundLogger:
         processors=[
             structlog.stdlib.filter_by_level,
             *_shared(),
+            # Here as well as in the handler: a handler of somebody else's sees no secret either.
+            structlog.processors.format_exc_info,
+            bound_and_redact,
             structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
         ],
         wrapper_class=structlog.stdlib.BoundLogger,
@@ -87,20 +89,23 @@ def configure(log_format: LogFormat = "console", level: int = logging.INFO) -> N
 
 def bound_and_redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """Cut long values and hide secrets: by the name of their key, and by their form in any text."""
-    bounded: dict[str, Any] = {}
-    for key, value in list(event.items())[:KEYS_MAX]:
-        if _SECRET_KEY.search(key):
-            bounded[key] = _HIDDEN
-        elif isinstance(value, bool | int | float) or value is None:
-            bounded[key] = value
-        elif key == "exception":
-            # The end of a traceback says what happened, its beginning only where it started.
-            bounded[key] = _text(value)[-_TRACEBACK_CHARS_MAX:]
-        else:
-            bounded[key] = _cut(_text(value))
+    # An event may carry any number of values, but its own name, level and time are never the ones left out.
+    keys = sorted(event, key=lambda key: key not in _ALWAYS)
+    bounded: dict[str, Any] = {key: _bounded(key, event[key]) for key in keys[:KEYS_MAX]}
     if len(event) > KEYS_MAX:
-        bounded["keys_dropped"] = len(event) - KEYS_MAX
+        bounded["keys_dropped"] = len(event) - KEYS_MAX + event.get("keys_dropped", 0)
     return bounded
+
+
+def _bounded(key: str, value: object) -> object:
+    if _SECRET_KEY.search(key):
+        return _HIDDEN
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if key == "exception":
+        # The end of a traceback says what happened, its beginning only where it started.
+        return _text(value)[-_TRACEBACK_CHARS_MAX:]
+    return _cut(_text(value))
 
 
 def redact(text: str) -> str:
@@ -120,7 +125,7 @@ def _shared() -> list[Processor]:
 def _text(value: object) -> str:
     if isinstance(value, bytes | bytearray | memoryview):
         # Payloads are other people's bytes: shown escaped, and never whole.
-        return repr(bytes(value[:VALUE_CHARS_MAX]))
+        return redact(repr(bytes(value[:VALUE_CHARS_MAX])))
     return redact(str(value))
 
 
