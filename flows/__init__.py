@@ -1,0 +1,1 @@
+"""Dataflows and the data dictionaries that they run with."""

@@ -1,0 +1,38 @@
+"""The dataflow: envelopes from the source's partitions, through the core, into the lake.
+
+    devices -> Event Hubs -> input -> analyse -> lake
+
+Run it from the project's root, where `alumicatalyst.toml` or the environment says where everything is:
+
+    python -m bytewax.run flows.telemetry         # -w 2 for two workers
+"""
+
+from __future__ import annotations
+
+import bytewax.operators as op
+from bytewax.dataflow import Dataflow
+
+from alumicatalyst import log, metrics
+from alumicatalyst.pipeline import Pipeline
+from alumicatalyst.settings import load_settings
+from alumicatalyst.steps import Input, Output, analyse
+
+
+def flow(pipeline: Pipeline | None = None) -> Dataflow:
+    """Return the dataflow; without a pipeline, the one that the settings describe."""
+    if pipeline is None:
+        settings = load_settings()
+        log.configure(settings.log_format)
+        metrics.serve(settings.runner.metrics_port)
+        pipeline = Pipeline.from_settings(settings)
+    # SIGTERM ends the input, not the process: what was read is committed, and the state written.
+    pipeline.drain_on_signals()
+
+    dataflow = Dataflow("telemetry")
+    # One item is a batch of envelopes of one partition, never a single reading.
+    batches = op.input("input", dataflow, Input(pipeline))
+    # All state belongs to the partition, which is the key.
+    analysed = op.stateful_batch("analyse", batches, analyse(pipeline))
+    # The commit point: rows first, then the seal of `batches`, then the state.
+    op.output("lake", analysed, Output(pipeline))
+    return dataflow

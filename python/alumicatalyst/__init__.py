@@ -1,0 +1,1 @@
+"""AlumiCatalyst: exact answers from a factory's telemetry, streamed to an open lake."""

@@ -1,0 +1,188 @@
+"""The exact core, in Rust: decodes, checks, orders, windows. Batches cross this boundary, rows never do."""
+
+from typing import Any, Protocol, final
+
+import pyarrow as pa
+
+class _ArrowArray(Protocol):
+    def __arrow_c_array__(self, requested_schema: object | None = None) -> tuple[object, object]: ...
+
+@final
+class Dictionary:
+    """A data dictionary, checked and compiled. Immutable.
+
+    Example:
+        >>> dictionary = Dictionary.from_toml(open("flows/smelter.toml").read())
+        >>> dictionary.name, len(dictionary.sha256)
+        ('example-smelter', 64)
+    """
+
+    @staticmethod
+    def from_toml(text: str) -> Dictionary:
+        """Compile a dictionary as an engineer writes it.
+
+        Raises:
+            DictionaryError: It breaks the rules; every problem is listed with its line, key, value and what is allowed.
+        """
+
+    @staticmethod
+    def from_json(text: str) -> Dictionary:
+        """Load the compiled form, as `to_json` gives it and the lake keeps it.
+
+        Raises:
+            DictionaryError: The text is not a compiled dictionary.
+        """
+
+    def to_json(self) -> str:
+        """Return the compiled form: defaults filled in, patterns expanded, keys sorted, no white space."""
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of `to_json`, in hexadecimal: the name that state, journal and commits know the dictionary by."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def version(self) -> str: ...
+    @property
+    def properties(self) -> list[str]:
+        """Envelope properties that the mapping reads, without their `@`."""
+
+@final
+class Output:
+    """Everything that a batch of envelopes yields. Frozen; pickles.
+
+    The tables have the columns of `schema` without `date`, which the lake derives from `enqueued_time`.
+    """
+
+    def __new__(cls, **fields: Any) -> Output: ...
+    @staticmethod
+    def _restore(fields: dict[str, Any]) -> Output: ...
+    def __reduce__(self) -> tuple[Any, tuple[dict[str, Any]]]: ...
+    @property
+    def partition(self) -> str: ...
+    @property
+    def follows(self) -> int:
+        """Last sequence number before this batch; -1 for none."""
+
+    @property
+    def first(self) -> int | None:
+        """First sequence number that this output covers; None for a batch that brought nothing new."""
+
+    @property
+    def last(self) -> int:
+        """Last sequence number that this output covers; equal to `follows` where `first` is None."""
+
+    @property
+    def readings(self) -> pa.RecordBatch:
+        """Valid readings with their outcome."""
+
+    @property
+    def windows(self) -> pa.RecordBatch:
+        """Windows that closed."""
+
+    @property
+    def alarms(self) -> pa.RecordBatch:
+        """Transitions of alarms."""
+
+    @property
+    def rejected(self) -> pa.RecordBatch:
+        """Readings and envelopes that could not be taken in, with the reason and their bytes."""
+
+    @property
+    def counts(self) -> pa.RecordBatch:
+        """One row per envelope, so that a sink can cut between any two of them."""
+
+    @property
+    def redelivered(self) -> int:
+        """Envelopes dropped because their sequence number was not new; outside the accounting."""
+
+    @property
+    def decode_us(self) -> int:
+        """Wall time of decoding, in microseconds."""
+
+    @property
+    def analyse_us(self) -> int:
+        """Wall time of checks, order and windows, in microseconds."""
+
+    @property
+    def partition_time_us(self) -> int | None:
+        """Newest enqueued time of the partition, in microseconds since 1970; None before the first envelope."""
+
+    @property
+    def watermark_us(self) -> int | None:
+        """Lowest watermark among the series that this batch read; None where it read none."""
+
+    @property
+    def dictionary_version(self) -> str: ...
+    @property
+    def dictionary_sha256(self) -> str: ...
+
+@final
+class Partition:
+    """The operator of one source partition: all of its state, and nothing of any other.
+
+    What it emits is a function of the partition's log alone, bit for bit the same however the log is cut into batches.
+
+    Example:
+        >>> partition = Partition("telemetry/1795256130123/0", dictionary)
+        >>> output = partition.on_batch(envelopes)
+        >>> later = Partition(partition.id, dictionary, partition.snapshot())
+    """
+
+    def __new__(cls, id: str, dictionary: Dictionary, state: bytes | None = None) -> Partition:
+        """Start a partition, or go on from a state.
+
+        Raises:
+            StateError: The state is damaged, of another version, partition or dictionary.
+        """
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def last_sequence(self) -> int:
+        """Last sequence number taken in; -1 before the first."""
+
+    @property
+    def journal_ordinal(self) -> int:
+        """Ordinal of the last journal row applied; -1 for none."""
+
+    @property
+    def dictionary_sha256(self) -> str: ...
+    def on_batch(self, envelopes: _ArrowArray) -> Output:
+        """Take in a batch of envelopes; whatever their bodies are, it ends in rows.
+
+        Args:
+            envelopes: An Arrow record batch with the columns of `schema("envelopes")`; `offset` and `properties` may
+                be missing.
+
+        Raises:
+            ValueError: This is no such record batch.
+        """
+
+    def flush(self, sequence_number: int, ordinal: int) -> Output:
+        """Close every open window, as a journal row says. The rows carry `sequence_number`.
+
+        Raises:
+            ValueError: The sequence number is not after the last one.
+        """
+
+    def change_dictionary(self, dictionary: Dictionary, ordinal: int) -> None:
+        """Go on under another dictionary; what it no longer defines comes out with the next envelope."""
+
+    def snapshot(self) -> bytes:
+        """Return the state: versioned, with a checksum; the same state gives the same bytes."""
+
+def schema(table: str) -> pa.Schema:
+    """Return the schema of a table: envelopes, readings, windows, alarms, rejected, counts, batches or journal.
+
+    Raises:
+        ValueError: There is no such table.
+    """
+
+def state_info(state: bytes) -> dict[str, Any]:
+    """Return what a state says of itself: format, partition, last_sequence, journal_ordinal, dictionary_sha256.
+
+    Raises:
+        StateError: The bytes are damaged or no state.
+    """

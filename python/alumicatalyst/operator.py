@@ -1,0 +1,195 @@
+"""The analysis of one partition as both runners drive it: state in, batches through, journal rows in their places."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow.compute as pc
+
+from alumicatalyst import metrics
+from alumicatalyst._core import Dictionary, Partition, state_info
+from alumicatalyst.log import get_logger
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from alumicatalyst._core import Output
+    from alumicatalyst.lake import Lake
+    from alumicatalyst.lake.journal import JournalRow
+    from alumicatalyst.lake.resume import Resume
+
+_log = get_logger(__name__)
+
+# Replaying this many readings takes some seconds; a state is written at the latest after them, whatever the clock says.
+STATE_READINGS_MAX = 20_000_000
+
+_OUTCOMES = ("windowed", "late", "duplicate", "rejected")
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Envelopes of one partition on their way to the analysis.
+
+    Attributes:
+        resume: What the process learned when it took the partition; the first batch's names the state to load.
+        envelopes: Rows of `schema("envelopes")`; none for a heartbeat.
+        flush: The journal row that ends a finite source, committed already.
+    """
+
+    resume: Resume
+    envelopes: pa.RecordBatch
+    flush: JournalRow | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Analysed:
+    """What goes to the sinks.
+
+    Attributes:
+        output: None where only a state is handed on.
+        state: Sequence number and bytes of a state that may be kept once its rows are committed.
+        ends_batch: Whether this is the last yield of its batch, so that the batch is no longer in flight.
+    """
+
+    resume: Resume
+    output: Output | None
+    state: tuple[int, bytes] | None = None
+    ends_batch: bool = False
+
+
+class Analysis:
+    """One partition's operator and its place in the journal.
+
+    Args:
+        lake: Where states, dictionaries and the journal are.
+        state_interval_s: Seconds between states. Too short wastes the store, too long makes a restart slow.
+    """
+
+    def __init__(self, lake: Lake, state_interval_s: float) -> None:
+        self._lake = lake
+        self._state_interval_s = state_interval_s
+        self._partition: Partition | None = None
+        self._resume: Resume | None = None
+        self._pending: deque[JournalRow] = deque()
+        self._state_at = time.monotonic()
+        self._state_sequence = -1
+        self._readings_since_state = 0
+
+    def on_batch(self, batch: Batch) -> list[Analysed]:
+        """Analyse a batch; a journal row in its middle takes effect exactly there."""
+        partition = self._partition or self._start(batch.resume)
+        if batch.flush is not None and batch.flush.ordinal > max([partition.journal_ordinal, *self._ordinals()]):
+            self._pending.append(batch.flush)
+        outputs = self._apply_journal(partition)
+        for envelopes in self._cut(batch.envelopes):
+            outputs.append(partition.on_batch(envelopes))
+            outputs.extend(self._apply_journal(partition))
+        for output in outputs:
+            self._count(output)
+        last = len(outputs) - 1
+        state = self._state_if_due(partition)
+        return [
+            Analysed(batch.resume, output, state if at == last else None, ends_batch=at == last)
+            for at, output in enumerate(outputs)
+        ]
+
+    def on_eof(self) -> list[Analysed]:
+        """Hand on a last state. Windows stay open: they go on when the partition does."""
+        if self._partition is None or self._resume is None:
+            return []
+        state = self._state(self._partition)
+        return [Analysed(self._resume, None, state)] if state else []
+
+    def _start(self, resume: Resume) -> Partition:
+        """Load the state that the resume names, or begin under the first dictionary."""
+        if resume.state_sequence >= 0:
+            state = self._lake.state(resume.partition, resume.state_sequence)
+            dictionary = self._dictionary(state_info(state)["dictionary_sha256"])
+            partition = Partition(resume.partition, dictionary, state)
+        else:
+            # What was lost with a state is not gone through again: begin with what held when the loss was accepted.
+            losses = [row.ordinal for row in resume.journal if row.kind == "state_loss"]
+            from_ordinal = max(losses, default=0)
+            in_force = [row for row in resume.journal if row.kind == "dictionary" and row.ordinal <= from_ordinal][-1]
+            dictionary = self._dictionary(json.loads(in_force.body)["sha256"])
+            partition = Partition(resume.partition, dictionary)
+            partition.change_dictionary(dictionary, from_ordinal)
+        self._pending.extend(row for row in resume.journal if row.ordinal > partition.journal_ordinal)
+        self._partition, self._resume = partition, resume
+        self._state_sequence = partition.last_sequence
+        _log.info(
+            "partition started",
+            partition=resume.partition,
+            after=partition.last_sequence,
+            mark=resume.mark,
+            claim=resume.claim,
+            dictionary=partition.dictionary_sha256[:12],
+        )
+        return partition
+
+    def _dictionary(self, sha256: str) -> Dictionary:
+        return Dictionary.from_json(self._lake.dictionary(sha256))
+
+    def _ordinals(self) -> list[int]:
+        return [row.ordinal for row in self._pending]
+
+    def _cut(self, envelopes: pa.RecordBatch) -> list[pa.RecordBatch]:
+        """Cut a batch behind every envelope after which a journal row stands."""
+        if not self._pending or envelopes.num_rows == 0:
+            return [envelopes]
+        numbers = np.maximum.accumulate(envelopes.column("sequence_number").to_numpy())
+        ends = {int(np.searchsorted(numbers, row.after_sequence, side="right")) for row in self._pending}
+        edges = sorted({0, envelopes.num_rows, *ends})
+        return [envelopes.slice(start, end - start) for start, end in zip(edges, edges[1:], strict=False)]
+
+    def _apply_journal(self, partition: Partition) -> list[Output]:
+        """Apply the journal rows that stand right after what the partition has seen."""
+        outputs = []
+        while self._pending and self._pending[0].after_sequence <= partition.last_sequence:
+            row = self._pending.popleft()
+            body = json.loads(row.body)
+            if row.kind == "dictionary":
+                partition.change_dictionary(self._dictionary(body["sha256"]), row.ordinal)
+                _log.info("dictionary changed", partition=partition.id, sha256=body["sha256"][:12])
+            elif row.kind == "flush":
+                outputs.append(partition.flush(body["sequence_number"], row.ordinal))
+        return outputs
+
+    def _state_if_due(self, partition: Partition) -> tuple[int, bytes] | None:
+        due = time.monotonic() - self._state_at >= self._state_interval_s
+        return self._state(partition) if due or self._readings_since_state >= STATE_READINGS_MAX else None
+
+    def _state(self, partition: Partition) -> tuple[int, bytes] | None:
+        """Take a state, unless nothing came since the last one."""
+        self._state_at = time.monotonic()
+        self._readings_since_state = 0
+        if partition.last_sequence <= self._state_sequence:
+            return None
+        self._state_sequence = partition.last_sequence
+        return partition.last_sequence, partition.snapshot()
+
+    def _count(self, output: Output) -> None:
+        counts, name = output.counts, output.partition
+        metrics.REDELIVERED.labels(name).inc(output.redelivered)
+        if counts.num_rows == 0:
+            return
+        for outcome in _OUTCOMES:
+            metrics.READINGS.labels(name, outcome).inc(pc.sum(counts.column(f"rows_{outcome}")).as_py())
+        if output.rejected.num_rows:
+            for entry in pc.value_counts(output.rejected.column("reason")).to_pylist():
+                metrics.REJECTED.labels(name, entry["values"]).inc(entry["counts"])
+        readings = pc.sum(counts.column("rows_total")).as_py()
+        self._readings_since_state += readings
+        metrics.ENVELOPES.labels(name).inc(counts.num_rows)
+        metrics.BATCH_ENVELOPES.observe(counts.num_rows)
+        metrics.BATCH_READINGS.observe(readings)
+        metrics.STAGE_SECONDS.labels("decode").observe(output.decode_us / 1e6)
+        metrics.STAGE_SECONDS.labels("analyse").observe(output.analyse_us / 1e6)
+        if output.watermark_us is not None and output.partition_time_us is not None:
+            delay_us = output.partition_time_us - output.watermark_us
+            metrics.WATERMARK_DELAY_SECONDS.labels(name).set(delay_us / 1e6)

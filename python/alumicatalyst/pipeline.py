@@ -1,0 +1,254 @@
+"""What both runners share: taking a partition, reading its batches, holding back what is in flight, and draining."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from alumicatalyst import metrics
+from alumicatalyst._core import schema
+from alumicatalyst.log import get_logger
+from alumicatalyst.operator import Analysed, Analysis, Batch
+from alumicatalyst.sinks.lake import LakeSink
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from alumicatalyst._core import Dictionary
+    from alumicatalyst.lake import Lake
+    from alumicatalyst.lake.resume import Resume
+    from alumicatalyst.settings import Settings
+    from alumicatalyst.sources import Reader, Source
+
+_log = get_logger(__name__)
+
+_LAG_EVERY_S = 1.0
+
+
+class Gate:
+    """Holds back sources while batches are on their way to the sinks of this process.
+
+    Bytewax has no backpressure between workers. A partition whose analysis runs in another process of a cluster never
+    reports back here; it is left alone.
+    """
+
+    def __init__(self, batches_max: int) -> None:
+        self._batches_max = batches_max
+        self._lock = threading.Lock()
+        self._sent: dict[str, int] = {}
+        self._done: dict[str, int] = {}
+
+    def is_open(self) -> bool:
+        """Whether another batch may set out."""
+        with self._lock:
+            return sum(self._sent[name] - done for name, done in self._done.items()) < self._batches_max
+
+    def enter(self, partition: str) -> None:
+        """A batch sets out."""
+        with self._lock:
+            self._sent[partition] = self._sent.get(partition, 0) + 1
+        metrics.IN_FLIGHT_BATCHES.inc()
+
+    def leave(self, partition: str) -> None:
+        """A batch has reached the sinks."""
+        with self._lock:
+            self._sent.setdefault(partition, 0)
+            self._done[partition] = self._done.get(partition, 0) + 1
+        metrics.IN_FLIGHT_BATCHES.dec()
+
+
+class Intake:
+    """One partition's way in: its claim, its reader, and the flush that ends a finite source."""
+
+    def __init__(self, pipeline: Pipeline, partition: str) -> None:
+        self._pipeline = pipeline
+        self.partition = partition
+        source, lake = pipeline.source, pipeline.lake
+        self.resume: Resume = lake.resume(
+            partition,
+            dictionary=pipeline.dictionary,
+            first_sequence=source.first_sequence(partition),
+            **pipeline.accept,
+        )
+        self._reader: Reader = source.open(partition, self.resume.after, self.resume.claim)
+        self._last = -1
+        self._lag_at = 0.0
+        self.finished = False
+
+    def next(self) -> Batch | None:
+        """Return the next batch, or None where there is nothing to do now. Never blocks."""
+        if self.finished or not self._pipeline.gate.is_open():
+            return None
+        envelopes = self._reader.take()
+        if envelopes is None:
+            return self._finish() if self._reader.finished else None
+        if envelopes.num_rows:
+            self._last = envelopes.column("sequence_number")[-1].as_py()
+        self._observe()
+        self._pipeline.gate.enter(self.partition)
+        return Batch(self.resume, envelopes)
+
+    def _finish(self) -> Batch | None:
+        """End a finite source: journal the flush that closes its windows, unless that was done before."""
+        self.finished = True
+        flush_of = self._pipeline.flush
+        if flush_of is None or self._last < 0:
+            return None
+        row = next((r for r in self.resume.journal if r.kind == "flush" and r.after_sequence == self._last), None)
+        if row is not None:
+            return None
+        body = json.dumps({"sequence_number": self._last + 1, **flush_of()}, separators=(",", ":"))
+        row = self._pipeline.lake.append_journal(self.resume, "flush", self._last, body)
+        self._pipeline.gate.enter(self.partition)
+        return Batch(self.resume, empty_envelopes(), row)
+
+    def _observe(self) -> None:
+        metrics.SOURCE_QUEUE_BATCHES.labels(self.partition).set(self._reader.queued)
+        if time.monotonic() - self._lag_at < _LAG_EVERY_S:
+            return
+        self._lag_at = time.monotonic()
+        lag = self._reader.lag()
+        if lag is not None:
+            metrics.SOURCE_LAG_ENVELOPES.labels(self.partition).set(lag[0])
+            metrics.SOURCE_LAG_SECONDS.labels(self.partition).set(lag[1])
+
+    def lag(self) -> tuple[int, float] | None:
+        """Return how far behind the source's newest envelope this is: sequence numbers and seconds."""
+        return self._reader.lag()
+
+    def close(self) -> None:
+        self._reader.close()
+
+
+class Pipeline:
+    """The pieces of one flow, connected: source, analysis, sinks, and the flag that drains them.
+
+    Args:
+        source: Where envelopes come from.
+        dictionary: What they mean, from now on; what lies before keeps the dictionary that the journal names.
+        lake: Where rows, state and journal go.
+        flush: For a finite source: called at its end for what the `flush` row records beside its number, such as the
+            manifest. None leaves the last windows open.
+        accept_dictionary: Journal a dictionary that differs from the one in force, instead of refusing to start.
+        accept_state_loss: Go on after the mark where the log to replay from has expired.
+        accept_incarnation: Take a hub that was made anew for what it is.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        dictionary: Dictionary,
+        lake: Lake,
+        *,
+        flush: Callable[[], dict[str, Any]] | None = None,
+        flush_interval_s: float = 10.0,
+        flush_rows_max: int = 1_000_000,
+        state_interval_s: float = 60.0,
+        in_flight_batches_max: int = 8,
+        accept_dictionary: bool = False,
+        accept_state_loss: bool = False,
+        accept_incarnation: bool = False,
+    ) -> None:
+        self.source, self.dictionary, self.lake, self.flush = source, dictionary, lake, flush
+        self.gate = Gate(in_flight_batches_max)
+        self.accept = {
+            "accept_dictionary": accept_dictionary,
+            "accept_state_loss": accept_state_loss,
+            "accept_incarnation": accept_incarnation,
+        }
+        self._flush_interval_s = flush_interval_s
+        self._flush_rows_max = flush_rows_max
+        self._state_interval_s = state_interval_s
+        self._draining = threading.Event()
+
+    @classmethod
+    def from_settings(cls, settings: Settings, **accept: bool) -> Pipeline:
+        """Connect what the settings name. Sources and stores are imported only where they are used."""
+        from alumicatalyst.dictionary import load
+        from alumicatalyst.lake import Lake
+        from alumicatalyst.sources import source_from_settings
+
+        dictionary = load(settings.dictionary)
+        source = source_from_settings(settings, dictionary)
+        lake = Lake.open(settings.lake.uri, credential=settings.lake.credential)
+        return cls(
+            source,
+            dictionary,
+            lake,
+            flush=getattr(source, "flush_body", None),
+            flush_interval_s=settings.lake.flush_interval_s,
+            flush_rows_max=settings.lake.flush_rows_max,
+            state_interval_s=settings.lake.state_interval_s,
+            in_flight_batches_max=settings.runner.in_flight_batches_max,
+            **accept,
+        )
+
+    def partitions(self) -> list[str]:
+        """Return the partitions that this process may take."""
+        return self.source.partitions()
+
+    def intake(self, partition: str) -> Intake:
+        """Claim a partition and open it where its state ends."""
+        return Intake(self, partition)
+
+    def analysis(self) -> Analysis:
+        """Return the analysis of one partition; its first batch says which."""
+        return Analysis(self.lake, self._state_interval_s)
+
+    def sink(self) -> Sink:
+        """Return a worker's sinks."""
+        lake = LakeSink(self.lake, flush_interval_s=self._flush_interval_s, flush_rows_max=self._flush_rows_max)
+        return Sink(lake, self.gate)
+
+    @property
+    def draining(self) -> bool:
+        """Whether sources shall end as if their input were finished; windows stay open."""
+        return self._draining.is_set()
+
+    def drain(self) -> None:
+        """Stop reading; what was read is analysed, committed and its state written."""
+        self._draining.set()
+
+    def drain_on_signals(self) -> None:
+        """Drain on SIGTERM and SIGINT; a second one of the same kind ends the process at once.
+
+        Bytewax itself dies of SIGTERM without closing anything. Signals belong to the main thread; elsewhere this does
+        nothing.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            return
+
+        def handle(number: int, _frame: object) -> None:
+            _log.info("draining", signal=signal.Signals(number).name)
+            self.drain()
+            signal.signal(number, signal.SIG_DFL)
+
+        signal.signal(signal.SIGTERM, handle)
+        signal.signal(signal.SIGINT, handle)
+
+
+class Sink:
+    """A worker's sinks, and the end of a batch's way."""
+
+    def __init__(self, lake: LakeSink, gate: Gate) -> None:
+        self._lake, self._gate = lake, gate
+
+    def write(self, item: Analysed) -> None:
+        """Hand an item to every sink; a commit may happen here."""
+        self._lake.write(item)
+        if item.ends_batch:
+            self._gate.leave(item.resume.partition)
+
+    def close(self) -> None:
+        """Commit what is buffered and write the last states."""
+        self._lake.close()
+
+
+def empty_envelopes() -> pa.RecordBatch:
+    """Return a batch of no envelopes."""
+    return pa.RecordBatch.from_pylist([], schema=schema("envelopes"))
