@@ -54,6 +54,10 @@ fmt: $(STAMPS)/python ## Format the code, and mend what the linters can mend
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
+.PHONY: docs
+docs: $(STAMPS)/ci ## Make the tables of README.md from the code
+	@$(BIN)/python -m tests.readme
+
 .PHONY: lock
 lock: $(STAMPS)/python ## Upgrade the Python locks within the ranges of pyproject.toml
 	@compile() { $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --fork-strategy fewest \
