@@ -1,0 +1,97 @@
+"""Where envelopes come from: what every source and reader offers, and how a partition is named."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final, Protocol
+
+from alumicatalyst.errors import SourceError
+from alumicatalyst.sources.envelope import envelopes
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_PART: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+class Reader(Protocol):
+    """One partition, read from a sequence number on."""
+
+    @property
+    def finished(self) -> bool:
+        """The input is finite, and all of it has been taken."""
+
+    @property
+    def queued(self) -> int:
+        """Batches that are ready to be taken."""
+
+    def take(self) -> pa.RecordBatch | None:
+        """Return the next batch of envelopes (`sources.envelopes`) without ever blocking.
+
+        Returns:
+            None when there is nothing now; an empty batch about once a second while the source is idle, which is the
+            clock of what comes after it.
+
+        Raises:
+            SourceError: Reading cannot go on.
+            ClaimLost: Another process has taken the partition.
+        """
+
+    def lag(self) -> tuple[int, float] | None:
+        """Return how far the taken envelopes are behind the source: sequence numbers, and seconds of enqueued time."""
+
+    def close(self) -> None:
+        """Stop reading and let go of the source, within about two seconds."""
+
+
+class Source(Protocol):
+    """Something that holds partitions of envelopes."""
+
+    def partitions(self) -> list[str]:
+        """Return the full identities of the partitions that this process reads, sorted; may talk to the source."""
+
+    def first_sequence(self, partition: str) -> int | None:
+        """Return the oldest sequence number still held, None if there never was one: tells an expired log."""
+
+    def open(self, partition: str, after: int, owner_level: int) -> Reader:
+        """Start to read behind a sequence number; -1 begins where the settings say.
+
+        Args:
+            partition: A full identity.
+            after: The first envelope has a greater sequence number.
+            owner_level: Number of the claim: a reader with a greater one takes the partition away.
+        """
+
+
+def partition_id(source: str, incarnation: str | int, number: str | int) -> str:
+    """Name a partition: `<source>/<incarnation>/<id>`, each part of 1-64 characters of `A-Za-z0-9._-`.
+
+    Raises:
+        SourceError: A part has other characters or another length.
+
+    Example:
+        >>> partition_id("telemetry", 1795256130123, 0)
+        'telemetry/1795256130123/0'
+    """
+    parts = (source, str(incarnation), str(number))
+    for part in parts:
+        if not _PART.fullmatch(part):
+            raise SourceError(
+                f"couldn't name a partition: {part!r}; each part has 1 to 64 letters, digits, '.', '_' or '-'"
+            )
+    return "/".join(parts)
+
+
+def split_partition_id(partition: str) -> tuple[str, str, str]:
+    """Return source, incarnation and id of a partition.
+
+    Raises:
+        SourceError: It is not the name of a partition.
+    """
+    parts = partition.split("/")
+    if len(parts) != 3 or not all(_PART.fullmatch(part) for part in parts):
+        raise SourceError(f"couldn't read a partition's name: {partition!r}; it is <source>/<incarnation>/<id>")
+    return parts[0], parts[1], parts[2]
+
+
+__all__ = ["Reader", "Source", "envelopes", "partition_id", "split_partition_id"]
