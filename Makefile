@@ -18,10 +18,11 @@ EXTENSION_SOURCES := $(shell find core_rs -name '*.rs' -not -path '*/fuzz/*' -no
 SECONDS ?= 60
 PYTEST_FLAGS ?=
 
-# One interpreter and one set of flags for every cargo command: PyO3 is built again whenever these change.
+# PyO3 is built again whenever one of its variables changes, so cargo gets here what maturin gives it.
 export PYO3_PYTHON := $(BIN)/python
 export CARGO_TARGET_DIR := $(TARGET)
-CI_PROFILE := --locked --workspace --all-targets --profile ci
+CARGO := PYO3_BUILD_EXTENSION_MODULE=1 PYO3_CONFIG_FILE=$$(ls -t $(TARGET)/maturin/pyo3-config-*.txt | head -n 1) \
+	PYO3_ENVIRONMENT_SIGNATURE=$$($(BIN)/python -c 'import sys; print("cpython-%d.%d-64bit" % sys.version_info[:2])') cargo
 
 .PHONY: help
 help: ## Show this list
@@ -35,10 +36,10 @@ demo: $(STAMPS)/release ## Run stand-in hub, simulated plant, flow and lake here
 test: $(STAMPS)/ci $(STAMPS)/parts ## Run everything that CI runs, cheap gates first
 	@echo "=== cargo fmt" && cargo fmt --all --check
 	@echo "=== ruff" && $(BIN)/ruff check && $(BIN)/ruff format --check
-	@echo "=== clippy" && cargo clippy $(CI_PROFILE) --quiet -- -D warnings
+	@echo "=== clippy" && $(CARGO) clippy --locked --workspace --all-targets --profile ci --quiet -- -D warnings
 	@echo "=== mypy" && $(BIN)/mypy
 	@echo "=== stubtest" && MYPYPATH=python $(BIN)/python -m mypy.stubtest alumicatalyst._core
-	@echo "=== cargo test" && cargo test --locked --workspace --profile ci --quiet
+	@echo "=== cargo test" && $(CARGO) test --locked --workspace --profile ci --quiet
 	@echo "=== pytest" && $(BIN)/python -m pytest -W error --durations=25 $(PYTEST_FLAGS)
 
 .PHONY: bench
