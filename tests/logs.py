@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from hypothesis import strategies as st
+
 from tests.damage import AGAIN, BODIES, DAMAGES, RAW
 from tests.plants import HOUR, PLANTS, SECOND
 
@@ -45,16 +46,19 @@ def seeded_log(seed: int, plant: str, envelopes: int) -> list[Envelope]:
     return write_log(random.Random(seed), PLANTS[plant], envelopes)
 
 
-def write_log(rng: random.Random, dictionary: Mapping[str, Any], envelopes: int) -> list[Envelope]:
-    """A log of so many envelopes."""
-    return Writer(rng, dictionary).write(envelopes)
+def write_log(
+    rng: random.Random, dictionary: Mapping[str, Any], envelopes: int, *, damage: float = 0.15, shift_us: int = 0
+) -> list[Envelope]:
+    """A log of so many envelopes; `damage` is the share of damaged objects and bodies, `shift_us` moves all times."""
+    return Writer(rng, dictionary, damage, shift_us).write(envelopes)
 
 
 class Writer:
     """Writes one log, choice by choice."""
 
-    def __init__(self, rng: random.Random, dictionary: Mapping[str, Any]) -> None:
+    def __init__(self, rng: random.Random, dictionary: Mapping[str, Any], damage: float, shift_us: int) -> None:
         self.rng: random.Random = rng
+        self.damage = damage
         self.payload = dictionary["payload"]
         self.bounds: Mapping[str, int] = dictionary["bounds"]
         metrics = dictionary["metrics"]
@@ -63,8 +67,8 @@ class Writer:
             names = ("pressure", "flow", "level", "current")
             self.series += [("new-1", {**dictionary["unknown"], "name": name}) for name in names]
         self.wide = self.payload["metric"] is None
-        self.now = START_US
-        self.backlog_until = START_US
+        self.now = START_US + shift_us
+        self.backlog_until = self.now
         self.sequence = -1
         self.sent: list[tuple[str, Mapping[str, Any], int]] = []
 
@@ -85,7 +89,7 @@ class Writer:
         self._advance()
         enqueued = self.now - (self.rng.randint(0, 40) * SECOND if self.rng.random() < 0.1 else 0)
         properties: dict[str, str | None] = {}
-        if self.rng.random() < 0.12:
+        if self.rng.random() < self.damage:
             body = self.rng.choice(BODIES)(self)
         else:
             objects = [self.object(properties) for _ in range(self.rng.choice([1, 1, 2, 3, 5]))]
@@ -134,7 +138,7 @@ class Writer:
         for extra in ("seq", "firmware"):
             if self.rng.random() < 0.2 and (not self.wide or extra in self.payload["ignore"]):
                 made[extra] = self.rng.choice([1, 'x"\\\u00e9\u2028', None, [1, {"a": "b"}], 1.5e300, True])
-        if self.rng.random() < 0.15:
+        if self.rng.random() < self.damage:
             return self.rng.choice(DAMAGES)(self, made, metric)
         members = list(made.items())
         if self.rng.random() < 0.3:

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 
 import pytest
+
 from tests.logs import seeded_log
 from tests.oracle import Emission, Oracle
 from tests.oracle_decode import CHECKS, epoch_us, rfc3339_us

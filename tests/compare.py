@@ -1,0 +1,135 @@
+"""Drives the core and holds its tables to the oracle's rows, or to another run of its own, bit for bit."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from alumicatalyst import _core
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from tests.logs import Envelope
+    from tests.oracle import Emission, Row
+
+TABLES = ("readings", "windows", "alarms", "rejected", "counts")
+STATISTICS = ("mean", "std", "slope_per_s")
+
+
+def batch_of(log: Sequence[Envelope]) -> pa.RecordBatch:
+    """A batch of envelopes as a source makes it."""
+    wanted = _core.schema("envelopes")
+    columns: dict[str, list[Any]] = {
+        "body": [envelope.body for envelope in log],
+        "sequence_number": [envelope.sequence_number for envelope in log],
+        "offset": [str(envelope.sequence_number * 100) for envelope in log],
+        "enqueued_time": [envelope.enqueued_us for envelope in log],
+        "properties": [list(envelope.properties.items()) or None for envelope in log],
+    }
+    return pa.record_batch([pa.array(columns[each.name], each.type) for each in wanted], schema=wanted)
+
+
+@dataclass
+class Run:
+    """What a partition has emitted so far, as plain tables."""
+
+    outputs: list[Any] = field(default_factory=list)
+
+    def add(self, output: Any) -> None:
+        self.outputs.append(output)
+
+    def table(self, name: str) -> pa.Table:
+        return plain(getattr(output, name) for output in self.outputs)
+
+    def rows(self, name: str) -> list[Row]:
+        return rows_of(self.table(name))
+
+    @property
+    def redelivered(self) -> int:
+        return sum(output.redelivered for output in self.outputs)
+
+    def fingerprints(self) -> dict[str, str]:
+        """A digest of every table's exact bits, however it was cut into batches."""
+        return {name: fingerprint(self.table(name)) for name in TABLES}
+
+
+def plain(batches: Iterable[pa.RecordBatch]) -> pa.Table:
+    """One table without dictionary encoding, in one chunk."""
+    decoded = []
+    for batch in batches:
+        columns = [c.dictionary_decode() if pa.types.is_dictionary(c.type) else c for c in batch.columns]
+        decoded.append(pa.table(dict(zip(batch.schema.names, columns, strict=True))))
+    return pa.concat_tables(decoded).combine_chunks()
+
+
+def fingerprint(table: pa.Table) -> str:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return hashlib.sha256(sink.getvalue()).hexdigest()
+
+
+def rows_of(table: pa.Table) -> list[Row]:
+    """Rows with times as microseconds."""
+    columns = {
+        name: (column.cast(pa.int64()) if pa.types.is_timestamp(column.type) else column).to_pylist()
+        for name, column in zip(table.schema.names, table.columns, strict=True)
+    }
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+def feed(partition: Any, log: Sequence[Envelope], cuts: Sequence[int] = (), run: Run | None = None) -> Run:
+    """Hand a log to a partition, cut into batches before the given positions; two equal cuts make an empty batch."""
+    run = run or Run()
+    edges = [0, *sorted(cuts), len(log)]
+    for start, end in itertools.pairwise(edges):
+        run.add(partition.on_batch(batch_of(log[start:end])))
+    return run
+
+
+def consult(oracle: Any, log: Sequence[Envelope]) -> list[Emission]:
+    return [oracle.envelope(e.body, e.sequence_number, e.enqueued_us, e.properties) for e in log]
+
+
+def assert_as_oracle(run: Run, emissions: Sequence[Emission]) -> None:
+    """The core's rows are the oracle's: exactly, but for statistics that it computes in floats."""
+    for name in ("readings", "rejected", "counts", "windows"):
+        ours = run.rows(name)
+        expected = [row for emission in emissions for row in getattr(emission, name)]
+        for position, (row, wanted) in enumerate(zip(ours, expected, strict=False)):
+            assert_same_row(row, wanted, f"{name}[{position}]")
+        assert len(ours) == len(expected), name
+    assert run.redelivered == sum(emission.redelivered for emission in emissions)
+    assert run.rows("alarms") == []
+
+
+def assert_same_row(row: Row, wanted: Row, what: str = "row") -> None:
+    """One row against the oracle's."""
+    for column, value in row.items():
+        if column in STATISTICS:
+            assert close(column, value, wanted), (what, column, value, wanted)
+        elif column == "detail":
+            assert value, (what, row)
+        else:
+            assert value == wanted[column], (what, column, row, wanted)
+            assert value is None or type(value) is type(wanted[column]), (what, column, row)
+
+
+def close(column: str, value: float | None, wanted: Mapping[str, Any]) -> bool:
+    """Within 1e-9 of the exact figure, or within what rounding costs when large values cancel out.
+
+    Beyond 1e100 squares may overflow: then a figure is right, or it is null.
+    """
+    exact = wanted[column]
+    if value is None or exact is None:
+        return value is exact is None or (value is None and wanted["largest"] > 1e100)
+    slack = wanted["largest"] * 1e-12
+    if column == "slope_per_s":
+        slack /= max(wanted["time_spread_s"], 1e-6)
+    return math.isfinite(value) and abs(value - exact) <= max(abs(exact) * 1e-9, slack)

@@ -1,0 +1,176 @@
+"""What the journal changes, a flush or another dictionary, at any point of the log and across resumes (I4, I5)."""
+
+from __future__ import annotations
+
+import copy
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from alumicatalyst._core import Dictionary, Partition
+from tests.compare import Run, assert_as_oracle, consult, feed
+from tests.logs import Envelope, seeded_log, write_log
+from tests.oracle import Emission, Oracle
+from tests.plants import MINUTE, PLANTS, SECOND, metric
+
+if TYPE_CHECKING:
+    import random
+from dataclasses import replace
+
+PARTITION = "test/1/0"
+# A journal's row: what it does, and the dictionary if it brings one.
+Event = tuple[str, Any]
+
+
+def revised(dictionary: dict[str, Any], rng: random.Random) -> dict[str, Any]:
+    """A later version: other ranges, tolerances and bounds, more windows, more series; nothing is taken away."""
+    later = copy.deepcopy(dictionary)
+    later["version"] = str(rng.randint(2, 10**6))
+    for each in later["metrics"]:
+        if rng.random() < 0.5:
+            each["out_of_orderness_us"] = rng.choice([0, 3 * SECOND, 30 * SECOND])
+        if rng.random() < 0.5:
+            each["idle_us"] = rng.choice([5 * SECOND, 20 * SECOND, MINUTE])
+        if rng.random() < 0.3:
+            each["duplicates"] = rng.choice([0, 1, 2, 8])
+        if rng.random() < 0.3:
+            each["clock_skew_us"] = rng.choice([0, 10 * SECOND])
+        if rng.random() < 0.3 and each["states"] is None:
+            each["range"] = [-50.0, 50.0]
+        if rng.random() < 0.4:
+            each["windows"] = each["windows"] + metric("", 300)["windows"]
+    if rng.random() < 0.5:
+        later["metrics"].append(metric("added", 20))
+        later["series"].append({"device": "pot-1", "asset": "line-1/pot-1", "metric": len(later["metrics"]) - 1})
+    return later
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> tuple[dict[str, Any], list[Envelope | Event]]:
+    """A dictionary and a partition's log with its journal interleaved."""
+    rng = draw(st.randoms(use_true_random=False))
+    dictionary = PLANTS[draw(st.sampled_from(sorted(PLANTS)))]
+    history: list[Envelope | Event] = list(write_log(rng, dictionary, draw(st.integers(0, 30))))
+    current = dictionary
+    for place in sorted(draw(st.lists(st.integers(0, len(history)), max_size=4))):
+        if rng.random() < 0.5:
+            history.insert(place, ("flush", None))
+        else:
+            current = revised(current, rng)
+            history.insert(place, ("dictionary", current))
+    return dictionary, history
+
+
+def dictionary_of(compiled: dict[str, Any]) -> Dictionary:
+    return Dictionary.from_json(json.dumps(compiled))
+
+
+class Play:
+    """Plays a history on the core: envelopes in batches, the journal in between."""
+
+    def __init__(self, compiled: dict[str, Any]) -> None:
+        self.dictionary = dictionary_of(compiled)
+        self.partition = Partition(PARTITION, self.dictionary)
+        self.ordinal = 0
+        self.run = Run()
+
+    def restart(self) -> None:
+        """A new partition from the state of the old one."""
+        self.partition = Partition(PARTITION, self.dictionary, self.partition.snapshot())
+
+    def step(self, event: Envelope | Event) -> None:
+        if isinstance(event, Envelope):
+            feed(self.partition, [event], run=self.run)
+            return
+        self.ordinal += 1
+        kind, compiled = event
+        if kind == "flush":
+            self.run.add(self.partition.flush(self.partition.last_sequence + 1, self.ordinal))
+        else:
+            self.dictionary = dictionary_of(compiled)
+            self.partition.change_dictionary(self.dictionary, self.ordinal)
+            assert self.partition.dictionary_sha256 == self.dictionary.sha256
+        assert self.partition.journal_ordinal == self.ordinal
+
+
+def renumbered(history: list[Envelope | Event]) -> list[Envelope | Event]:
+    """Makes room for the flushes: each takes the number after the last envelope's."""
+    moved: list[Envelope | Event] = []
+    flushes = 0
+    for event in history:
+        if isinstance(event, Envelope):
+            moved.append(replace(event, sequence_number=event.sequence_number + 100 * flushes))
+            continue
+        flushes += event[0] == "flush"
+        moved.append(event)
+    return moved
+
+
+def expected(compiled: dict[str, Any], history: list[Envelope | Event]) -> list[Emission]:
+    oracle = Oracle(PARTITION, compiled)
+    emissions = []
+    for event in history:
+        if isinstance(event, Envelope):
+            emissions += consult(oracle, [event])
+        elif event[0] == "flush":
+            emissions.append(oracle.flush(oracle.last_sequence + 1))
+        else:
+            oracle.change_dictionary(event[1])
+    return emissions
+
+
+@settings(max_examples=120, deadline=None)
+@given(histories())
+def test_i1_flushes_and_new_dictionaries_take_effect_where_the_journal_has_them(given):
+    compiled, history = given
+    history = renumbered(history)
+    play = Play(compiled)
+    for event in history:
+        play.step(event)
+    assert_as_oracle(play.run, expected(compiled, history))
+
+
+@settings(max_examples=80, deadline=None)
+@given(histories(), st.data())
+def test_i5_resume_across_the_journal_gives_the_same_rows(given, data):
+    compiled, history = given
+    history = renumbered(history)
+    undisturbed, interrupted = Play(compiled), Play(compiled)
+    stops = data.draw(st.sets(st.integers(0, max(0, len(history) - 1)), max_size=6))
+    for place, event in enumerate(history):
+        undisturbed.step(event)
+        if place in stops:
+            interrupted.restart()
+        interrupted.step(event)
+    assert interrupted.run.outputs == [] or interrupted.run.fingerprints() == undisturbed.run.fingerprints()
+    assert interrupted.partition.snapshot() == undisturbed.partition.snapshot()
+
+
+def test_a_flush_of_a_partition_that_has_seen_nothing_is_empty():
+    partition = Partition(PARTITION, dictionary_of(PLANTS["narrow"]))
+    output = partition.flush(5, 1)
+    assert output.windows.num_rows == output.counts.num_rows == 0
+    assert partition.journal_ordinal == 1
+
+
+@pytest.mark.parametrize("number", [-1, 0, 7])
+def test_a_flush_at_or_before_the_last_envelope_is_refused(number):
+    partition = Partition(PARTITION, dictionary_of(PLANTS["narrow"]))
+    feed(partition, [Envelope(7, seeded_log(0, "narrow", 1)[0].enqueued_us, b"{}")])
+    with pytest.raises(ValueError, match="sequence"):
+        partition.flush(number, 1)
+
+
+def test_a_flush_is_one_more_row_of_counts():
+    log = seeded_log(1, "narrow", 60)
+    partition = Partition(PARTITION, dictionary_of(PLANTS["narrow"]))
+    feed(partition, log)
+    last, newest = partition.last_sequence, max(envelope.enqueued_us for envelope in log)
+    output = partition.flush(last + 5, 1)
+    (count,) = Run([output]).rows("counts")
+    assert (output.follows, output.first, output.last) == (last, last + 5, last + 5)
+    assert count["rows_windows"] == output.windows.num_rows > 0
+    assert (count["sequence_number"], count["body_bytes"], count["enqueued_time"]) == (last + 5, 0, newest)
