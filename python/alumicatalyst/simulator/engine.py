@@ -1,0 +1,225 @@
+"""The simulation itself: readings are measured, held up or doubled, packed into envelopes and released in order.
+
+Whatever the steps in which time is advanced, the same plan releases the same envelopes: every value and every mishap
+is a function of the seed and the reading, and what is still on its way waits in a pool.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from alumicatalyst.errors import InputError
+from alumicatalyst.simulator.noise import mixed
+from alumicatalyst.simulator.payload import Writer
+from alumicatalyst.simulator.plan import MINUTE_US, SECOND_US, Plan
+from alumicatalyst.simulator.plant import build_fleet, laboratory_lead_us
+from alumicatalyst.simulator.rows import COPIED, COPY, MALFORMED, UNCERTAIN, Mishaps, Rows, measure
+from alumicatalyst.simulator.spoil import Impaired, Spoiler
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from alumicatalyst.simulator.plant import Compiled
+
+# The way from a device to the broker: never longer than a pack, so that packs keep their order.
+_LATENCY_MAX_US = 200_000
+_SINGLE_LATENCY_US = 20_000
+# Readings measured at a time; bounds memory, changes no output.
+_STEP_READINGS = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """Envelopes in sending order.
+
+    Attributes:
+        first: Number of the first envelope in the run.
+        bodies: The payloads.
+        enqueued_us: When the broker gets them.
+        keys: Index of each one's partition key in the fleet.
+        devices: Index of each one's device in the fleet; with packs of a gateway, that of its first reading.
+        readings: What each one counts as in the accounting: its readings, or 1 if it is rejected whole.
+        row_ends: Where each one's rows end in `rows`.
+        rows: The readings in them, in order.
+        raw: Envelopes whose body is not plain JSON.
+        impaired: What was done to readings and envelopes.
+    """
+
+    first: int
+    bodies: pa.LargeBinaryArray
+    enqueued_us: NDArray[np.int64]
+    keys: NDArray[np.int64]
+    devices: NDArray[np.int64]
+    readings: NDArray[np.int64]
+    row_ends: NDArray[np.int64]
+    rows: Rows
+    raw: NDArray[np.bool_]
+    impaired: list[Impaired]
+
+    def __len__(self) -> int:
+        return len(self.enqueued_us)
+
+    def head(self, envelopes: int) -> Released:
+        """Return the first so many envelopes."""
+        rows = int(self.row_ends[envelopes - 1]) if envelopes else 0
+        return Released(
+            self.first,
+            self.bodies.slice(0, envelopes),
+            self.enqueued_us[:envelopes],
+            self.keys[:envelopes],
+            self.devices[:envelopes],
+            self.readings[:envelopes],
+            self.row_ends[:envelopes],
+            self.rows.take(slice(0, rows)),
+            self.raw[:envelopes],
+            [one for one in self.impaired if one.envelope < self.first + envelopes],
+        )
+
+
+class Simulator:
+    """Releases the envelopes of a plan, in order, up to any time asked for."""
+
+    def __init__(self, compiled: Compiled, plan: Plan, *, accept: Callable[[str, str], bool] | None = None) -> None:
+        self.compiled = compiled
+        self.plan = plan
+        self.fleet = build_fleet(compiled, plan, accept)
+        self.writer = Writer(compiled, self.fleet)
+        if self.writer.members.device is None and plan.pack_by == "asset":
+            raise InputError(
+                f"couldn't pack by asset: the dictionary reads the device from {compiled['payload']['device'][0]}, "
+                "one for each envelope; pack by device, or name a member of the body under [payload] device"
+            )
+        self.silenced = 0
+        self._mishaps = Mishaps(self.fleet, plan)
+        self._spoiler = Spoiler(compiled, plan, self.writer)
+        self._pool = Rows.concat([])
+        self._now_us = plan.start_us
+        self._envelopes = 0
+        self._measure_before()
+
+    @property
+    def now_us(self) -> int:
+        """How far the simulation is."""
+        return self._now_us
+
+    @property
+    def waiting(self) -> int:
+        """Readings measured but not yet sent."""
+        return len(self._pool)
+
+    @property
+    def step_us(self) -> int:
+        """A convenient step of time: about a hundred thousand readings, in whole packs."""
+        step = int(_STEP_READINGS / max(self.fleet.per_second, 1e-9) * SECOND_US)
+        grid = self.plan.pack_us or 1000
+        return max(grid, min(step, 60 * MINUTE_US) // grid * grid)
+
+    def floor(self, time_us: int) -> int:
+        """Return the last instant at or before a time to which the simulation can be advanced: the end of a pack."""
+        grid = self.plan.pack_us or 1000
+        return self.plan.start_us + (time_us - self.plan.start_us) // grid * grid
+
+    def advance(self, until_us: int) -> Released:
+        """Release what is sent before `until_us`, an end of a pack (see `floor`)."""
+        begin = self._now_us
+        self._now_us = max(begin, self.floor(until_us))
+        parts = [self._pool]
+        if self._now_us > begin:
+            parts.extend(self._befall(group, begin, self._now_us) for group in self.fleet.groups)
+        rows = Rows.concat(parts)
+        due = rows.sent_us < self._now_us
+        self._pool = rows.take(~due)
+        return self._pack(rows.take(due))
+
+    def _befall(self, group: Any, begin_us: int, end_us: int) -> Rows:
+        rows = measure(self.fleet, group, begin_us, end_us)
+        silent = self._mishaps.silent(rows)
+        if silent.any():
+            self.silenced += int(silent.sum())
+            rows = rows.take(~silent)
+        return self._mishaps.befall(rows, laboratory=group.laboratory)
+
+    def _measure_before(self) -> None:
+        """Take in laboratory values sampled before the start that are typed in after it."""
+        lead = laboratory_lead_us(self.fleet)
+        parts = []
+        for group in self.fleet.groups:
+            if group.laboratory:
+                rows = self._befall(group, self.plan.start_us - lead, self.plan.start_us)
+                parts.append(rows.take(rows.sent_us >= self.plan.start_us))
+        self._pool = Rows.concat(parts)
+
+    def _pack(self, rows: Rows) -> Released:
+        """Sort readings into envelopes, and envelopes into sending order."""
+        plan, fleet = self.plan, self.fleet
+        sender = fleet.device if plan.pack_by == "device" else fleet.partition_key
+        senders = sender[rows.series]
+        if plan.pack_us:
+            pack = (rows.sent_us - plan.start_us) // plan.pack_us
+            sender_keys = fleet.device_keys if plan.pack_by == "device" else fleet.key_keys
+            latency = mixed(sender_keys[senders], pack) % np.uint64(min(_LATENCY_MAX_US, plan.pack_us))
+            enqueued = plan.start_us + (pack + 1) * plan.pack_us + latency.astype(np.int64)
+            order = np.lexsort((rows.series, rows.sent_us, senders, enqueued))
+        else:
+            pack = rows.sent_us - plan.start_us
+            enqueued = rows.sent_us + _SINGLE_LATENCY_US
+            order = np.lexsort((rows.marks & COPY, rows.series, senders, enqueued))
+        rows, senders, pack, enqueued = rows.take(order), senders[order], pack[order], enqueued[order]
+        first = self._openings(rows, senders, enqueued)
+        starts = np.flatnonzero(first)
+        row_ends = np.append(starts[1:], len(rows))[: len(starts)].astype(np.int64)
+        opens = np.ones(len(rows), dtype=bool)
+        if self.writer.wide:
+            opens = first | _changes(fleet.device[rows.series]) | _changes(rows.times_us)
+            bad = rows.marks & (MALFORMED | COPY | COPIED) != 0
+            opens |= bad | np.concatenate([[False], bad[:-1]])
+        text, ends = self.writer.write(
+            rows.series,
+            rows.times_us,
+            rows.mantissas,
+            rows.marks & UNCERTAIN != 0,
+            opens,
+            first,
+            array=plan.pack_us != 0,
+        )
+        offsets = np.concatenate([[0], ends[row_ends - 1]]).astype(np.int64) if len(rows) else np.zeros(1, np.int64)
+        bodies = pa.LargeBinaryArray.from_buffers(
+            pa.large_binary(), len(starts), [None, pa.py_buffer(offsets), pa.py_buffer(text)]
+        )
+        released = Released(
+            first=self._envelopes,
+            bodies=bodies,
+            enqueued_us=enqueued[starts],
+            keys=fleet.partition_key[rows.series[starts]],
+            devices=fleet.device[rows.series[starts]],
+            readings=row_ends - starts,
+            row_ends=row_ends,
+            rows=rows,
+            raw=np.zeros(len(starts), dtype=bool),
+            impaired=[],
+        )
+        self._envelopes += len(starts)
+        return self._spoiler.apply(released, ends)
+
+    def _openings(self, rows: Rows, senders: NDArray[np.int64], enqueued: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Mark the rows that open an envelope: another sender or pack, or the former envelope is full."""
+        if not self.plan.pack_us:
+            return np.ones(len(rows), dtype=bool)
+        first = _changes(senders) | _changes(enqueued)
+        starts = np.flatnonzero(first)
+        within = np.arange(len(rows)) - np.repeat(starts, np.diff(np.append(starts, len(rows))))
+        limit = min(self.plan.readings_per_envelope_max, int(self.compiled["bounds"]["readings_per_envelope"]))
+        return np.asarray(first | (within % limit == 0))
+
+
+def _changes(values: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Mark the rows that differ from the one before; the first one does."""
+    marks = np.ones(len(values), dtype=bool)
+    marks[1:] = values[1:] != values[:-1]
+    return marks

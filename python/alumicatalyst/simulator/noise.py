@@ -1,0 +1,84 @@
+"""Seeded noise that is a pure function of a key and a position, so that no output depends on how time is cut.
+
+A counter goes through the finaliser of SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number
+generators", OOPSLA 2014): there is no generator whose state would have to be carried, forked or replayed on resume.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Keys = NDArray[np.uint64]
+    Ints = NDArray[np.int64]
+    Floats = NDArray[np.float64]
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
+_MIX_2 = np.uint64(0x94D049BB133111EB)
+# The sum of four 16-bit uniforms has mean 2 x 65535 and standard deviation sqrt((2^32 - 1) / 3).
+_SUM_MEAN = 131070.0
+_SUM_STD = 37836.8
+
+
+def key_of(seed: int, *names: object) -> int:
+    """Return the 64-bit key of a named stream of noise."""
+    text = "\n".join([str(seed), *(str(name) for name in names)])
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
+
+
+def keys_of(seed: int, purpose: str, names: list[str]) -> Keys:
+    """Return one key for each name, in order."""
+    return np.array([key_of(seed, purpose, name) for name in names], dtype=np.uint64)
+
+
+def mixed(keys: Keys, positions: Ints) -> Keys:
+    """Return 64 well-mixed bits for each key and position (one of the two may have length 1)."""
+    bits = positions.astype(np.uint64)
+    bits *= _GOLDEN
+    bits = bits + keys
+    shifted = bits >> np.uint64(30)
+    bits ^= shifted
+    bits *= _MIX_1
+    np.right_shift(bits, np.uint64(27), out=shifted)
+    bits ^= shifted
+    bits *= _MIX_2
+    np.right_shift(bits, np.uint64(31), out=shifted)
+    bits ^= shifted
+    return bits
+
+
+def uniform(keys: Keys, positions: Ints) -> Floats:
+    """Return numbers in [0, 1)."""
+    bits = mixed(keys, positions)
+    bits >>= np.uint64(11)
+    return np.asarray(bits * 2.0**-53, dtype=np.float64)
+
+
+def normal(keys: Keys, positions: Ints) -> Floats:
+    """Return numbers of mean 0 and standard deviation 1, near enough to normal for noise (the tails end at 3.46)."""
+    quarters = mixed(keys, positions).view(np.uint16).reshape(-1, 4)
+    total: Floats = quarters.sum(axis=1, dtype=np.float64)
+    total -= _SUM_MEAN
+    total /= _SUM_STD
+    return total
+
+
+def smooth(keys: Keys, times_us: Ints, period_us: int) -> Floats:
+    """Return a curve in [-1, 1] that wanders from one random level to the next once in a period."""
+    cell = times_us // period_us
+    part = (times_us - cell * period_us) / period_us
+    part = part * part * (3.0 - 2.0 * part)
+    here = uniform(keys, cell)
+    there = uniform(keys, cell + 1)
+    there -= here
+    there *= part
+    here += there
+    here *= 2.0
+    here -= 1.0
+    return here

@@ -1,0 +1,144 @@
+"""The truth file: what was sent, what was done to it, and what must come of it, as one JSON object a line."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow.compute as pc
+
+from alumicatalyst.simulator.text import rfc3339
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from alumicatalyst.simulator.engine import Released
+    from alumicatalyst.simulator.plant import Fleet
+    from alumicatalyst.simulator.spoil import Impaired
+
+
+@dataclass(slots=True)
+class Totals:
+    """Sums over a run.
+
+    Attributes:
+        envelopes: Envelopes sent.
+        readings: What they count as in the accounting: readings, and one for each envelope that is rejected whole.
+        body_bytes: Bytes of their bodies.
+        done: How often each thing was done to a reading or an envelope.
+        rejected: Expected rejections by reason.
+        duplicates: Readings that must come out as duplicates.
+        undecided: Impaired readings whose outcome depends on what else arrives.
+        unsendable: Envelopes that were left out because the broker takes none so large.
+        event_time_min_us: The earliest event time measured and sent; None before the first.
+        event_time_max_us: The latest one.
+    """
+
+    envelopes: int = 0
+    readings: int = 0
+    body_bytes: int = 0
+    done: Counter[str] = field(default_factory=Counter)
+    rejected: Counter[str] = field(default_factory=Counter)
+    duplicates: int = 0
+    undecided: int = 0
+    unsendable: int = 0
+    event_time_min_us: int | None = None
+    event_time_max_us: int | None = None
+
+    def add(self, released: Released) -> None:
+        """Count what was released."""
+        self.envelopes += len(released)
+        self.readings += int(released.readings.sum())
+        self.body_bytes += int(pc.sum(pc.binary_length(released.bodies)).as_py() or 0)
+        if len(released.rows):
+            low, high = int(released.rows.times_us.min()), int(released.rows.times_us.max())
+            self.event_time_min_us = min(low, self.event_time_min_us if self.event_time_min_us is not None else low)
+            self.event_time_max_us = max(high, self.event_time_max_us if self.event_time_max_us is not None else high)
+        for one in released.impaired:
+            self.done.update(one.done.split("+"))
+            # An envelope rejected whole is one rejection, however many readings it would have brought.
+            if one.outcome == "rejected" and (one.item >= 0 or not one.metric):
+                self.rejected[str(one.reason)] += 1
+            self.duplicates += one.outcome == "duplicate"
+            self.undecided += one.outcome is None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the sums as they are written and printed."""
+        return {
+            "envelopes": self.envelopes,
+            "readings": self.readings,
+            "body_bytes": self.body_bytes,
+            "done": dict(sorted(self.done.items())),
+            "rejected": dict(sorted(self.rejected.items())),
+            "duplicates": self.duplicates,
+            "undecided": self.undecided,
+            "unsendable": self.unsendable,
+            "event_time_min": as_text(self.event_time_min_us),
+            "event_time_max": as_text(self.event_time_max_us),
+        }
+
+
+class Truth:
+    """Writes the truth beside a run. Complete once closed: its last line has the kind `totals`."""
+
+    def __init__(self, path: Path, fleet: Fleet, header: dict[str, Any]) -> None:
+        self._fleet = fleet
+        self._keys = [json.dumps(key) for key in fleet.partition_keys]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("w", encoding="utf-8")
+        self._line({"kind": "run", **header})
+
+    def add(self, released: Released) -> None:
+        """Write one line for each envelope and one for each thing that was done."""
+        times = as_texts(released.enqueued_us)
+        lines = [
+            f'{{"kind":"envelope","envelope":{number},"enqueued_time":"{time}","partition_key":{self._keys[key]},'
+            f'"readings":{readings}}}\n'
+            for number, (time, key, readings) in enumerate(
+                zip(times, released.keys.tolist(), released.readings.tolist(), strict=True), released.first
+            )
+        ]
+        lines.extend(_impaired_line(one) for one in released.impaired)
+        self._file.write("".join(lines))
+
+    def close(self, totals: dict[str, Any]) -> None:
+        """Write the sums and close the file."""
+        self._line({"kind": "totals", **totals})
+        self._file.close()
+
+    def _line(self, content: dict[str, Any]) -> None:
+        self._file.write(json.dumps(content, separators=(",", ":")) + "\n")
+
+
+def _impaired_line(one: Impaired) -> str:
+    content = {
+        "kind": "impaired",
+        "envelope": one.envelope,
+        "item": one.item,
+        "device": one.device,
+        "metric": one.metric,
+        "event_time": as_text(one.event_time_us),
+        "done": one.done,
+        "outcome": one.outcome,
+        "reason": one.reason,
+        "delay_us": one.delay_us,
+    }
+    return json.dumps(content, separators=(",", ":")) + "\n"
+
+
+def as_texts(times_us: NDArray[np.int64]) -> list[str]:
+    """Return times in RFC 3339, to the microsecond."""
+    block = rfc3339(times_us, microseconds=True)
+    width = block.shape[1]
+    text = block.tobytes().decode()
+    return [text[at : at + width] for at in range(0, len(text), width)]
+
+
+def as_text(time_us: int | None) -> str | None:
+    """Return one time in RFC 3339, to the microsecond."""
+    return None if time_us is None else as_texts(np.array([time_us], dtype=np.int64))[0]
