@@ -1,0 +1,177 @@
+"""An append that happens exactly once: put the files, commit them on the snapshot that was checked, else look again."""
+
+from __future__ import annotations
+
+import random
+import time
+import uuid
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from alumicatalyst import metrics
+from alumicatalyst.errors import AlumicatalystError, ClaimLost, LakeError
+from alumicatalyst.log import get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from deltalake.transaction import AddAction
+
+    from alumicatalyst.lake.encode import EncodedFile
+    from alumicatalyst.lake.store import Store
+    from alumicatalyst.lake.table import Snapshot, Table
+
+ATTEMPTS_MAX = 16
+ATTEMPTS_WHILE_DRAINING_MAX = 4
+_PAUSE_FIRST_S = 0.02
+_PAUSE_MAX_S = 5.0
+_PAUSE_POLL_S = 0.05
+
+_log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """How long a commit is tried again.
+
+    Attributes:
+        attempts: Attempts in all.
+        draining: Says whether the process is asked to stop: then only a few more attempts are made, without pauses.
+    """
+
+    attempts: int = ATTEMPTS_MAX
+    draining: Callable[[], bool] = lambda: False
+
+    def __iter__(self) -> Iterator[int]:
+        """Yield attempt numbers, with a jittered pause that doubles before each but the first."""
+        left_while_draining = ATTEMPTS_WHILE_DRAINING_MAX
+        for attempt in range(self.attempts):
+            if attempt:
+                self._pause(min(_PAUSE_MAX_S, _PAUSE_FIRST_S * 2**attempt) * random.random())  # noqa: S311 jitter
+            if self.draining():
+                left_while_draining -= 1
+                if left_while_draining < 0:
+                    return
+            yield attempt
+
+    def _pause(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while not self.draining() and (left := until - time.monotonic()) > 0:
+            time.sleep(min(left, _PAUSE_POLL_S))
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """Data files that are in the store and wait for their commit."""
+
+    actions: list[AddAction] = field(default_factory=list)
+    files: list[dict[str, Any]] = field(default_factory=list)
+    rows: int = 0
+    size: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to commit on a snapshot.
+
+    Attributes:
+        transactions: Application id to version.
+        put: The files, already in the store.
+        metadata: For commitInfo, `files` aside.
+    """
+
+    transactions: Mapping[str, int]
+    put: Put | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+def put_files(store: Store, table: str, encoded: Sequence[EncodedFile]) -> Put:
+    """Put encoded files under names that nobody has used; without a commit they are orphans that no reader sees."""
+    from deltalake.transaction import AddAction
+
+    started = time.perf_counter()
+    actions: list[AddAction] = []
+    files: list[dict[str, Any]] = []
+    for each in encoded:
+        name = f"part-{uuid.uuid4().hex}.parquet"
+        values: dict[str, str | None] = {}
+        if each.day is not None:
+            name, values = f"date={each.day.isoformat()}/{name}", {"date": each.day.isoformat()}
+        store.put(f"{table}/{name}", each.data)
+        actions.append(
+            AddAction(
+                path=name,
+                size=len(each.data),
+                partition_values=values,
+                modification_time=int(time.time() * 1000),
+                data_change=True,
+                stats=each.statistics,
+            )
+        )
+        files.append({"path": name, "sha256": each.sha256, "bytes": len(each.data), "rows": each.rows})
+    metrics.STAGE_SECONDS.labels("put").observe(time.perf_counter() - started)
+    return Put(actions, files, sum(each.rows for each in encoded), sum(len(each.data) for each in encoded))
+
+
+def append(
+    table: Table, claims: Mapping[str, int], plan: Callable[[Snapshot], Plan | None], retry: Retry, what: str = "rows"
+) -> bool:
+    """Commit to a table what is not in it yet.
+
+    Each attempt takes the newest snapshot, checks on it that every claim is still its holder's (I2), asks `plan` what
+    is missing on it (I5), and commits on that very snapshot. A commit that failed but was stored shows on the next
+    snapshot as a mark, and `plan` then finds nothing missing.
+
+    Args:
+        table: The table.
+        claims: Partition to the claim that must still be the last one.
+        plan: Returns what to commit on a snapshot, None for nothing; it may put files.
+        retry: How often to try.
+        what: What is committed, for messages.
+
+    Returns:
+        Whether a commit was made; False if the table held everything already.
+
+    Raises:
+        ClaimLost: Another process has claimed one of the partitions.
+        LakeError: The store failed until the last attempt.
+    """
+    failure: Exception | None = None
+    for attempt in retry:
+        with table.lock:
+            try:
+                snapshot = table.refresh()
+                check_claims(table.name, snapshot, claims)
+                planned = plan(snapshot)
+                if planned is None:
+                    return False
+                put = planned.put
+                metadata = dict(planned.metadata) | ({"files": put.files} if put else {})
+                table.commit(snapshot, put.actions if put else [], planned.transactions, metadata)
+            except AlumicatalystError:
+                raise
+            except Exception as error:  # noqa: BLE001 whatever it was, the log says what became of the commit
+                failure = error
+                table.forget()
+                metrics.LAKE_CONFLICTS.labels(table.name).inc()
+                _log.debug("commit tried again", table=table.name, attempt=attempt, error=str(error)[:200])
+                continue
+        if put is not None:
+            metrics.LAKE_ROWS.labels(table.name).inc(put.rows)
+            metrics.LAKE_BYTES.labels(table.name).inc(put.size)
+        return True
+    raise LakeError(
+        f"couldn't commit {what} to {table.name}: {failure}; nothing is lost: mend the store and start again, the "
+        "process resumes from the last marks"
+    ) from failure
+
+
+def check_claims(table: str, snapshot: Snapshot, claims: Mapping[str, int]) -> None:
+    """Raise ClaimLost unless the last claim on every partition is the one given."""
+    for partition, claim in claims.items():
+        found = snapshot.claim(partition)
+        if found != claim:
+            raise ClaimLost(
+                f"couldn't commit to {table}: partition {partition} is claimed by another process (claim {found}, "
+                f"ours {claim}); this process stops, the other one goes on from the same marks"
+            )

@@ -1,0 +1,136 @@
+"""A lake: Delta tables, states and dictionaries under one root, and the claims and marks that make commits exact."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Self
+
+from alumicatalyst.errors import LakeError
+from alumicatalyst.lake import journal, state, tables
+from alumicatalyst.lake.commit import Retry
+from alumicatalyst.lake.journal import JournalRow
+from alumicatalyst.lake.resume import Accept, DictionaryLike, Held, Resume, dictionary_path, resume
+from alumicatalyst.lake.store import Store, open_store
+from alumicatalyst.lake.table import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+
+class Lake:
+    """The tables of one lake; its methods may be called from several threads.
+
+    Example:
+        >>> lake = Lake.open("file:var/lake")
+        >>> taken = lake.resume("telemetry/1/0", dictionary=dictionary, first_sequence=0)
+        >>> taken.mark
+        -1
+    """
+
+    def __init__(self, store: Store, retry: Retry) -> None:
+        self.store = store
+        self.retry = retry
+        self._tables = {name: Table(store, spec) for name, spec in tables.SPECS.items()}
+
+    @classmethod
+    def open(
+        cls,
+        uri: str,
+        *,
+        credential: str = "default",
+        storage_options: Mapping[str, str] | None = None,
+        draining: Callable[[], bool] = lambda: False,
+        create: bool = True,
+    ) -> Self:
+        """Open a lake and create the tables that are missing.
+
+        Args:
+            uri: `file:PATH` or `abfss://CONTAINER@ACCOUNT.dfs.core.windows.net/PATH`.
+            credential: "default", or `env:NAME` / `file:PATH`; for `abfss` only.
+            storage_options: Replaces what follows from the credential, in deltalake's names.
+            draining: Whether the process is asked to stop; commits are then not tried for long.
+            create: False for readers: nothing is made, and a lake that is not there is an error.
+
+        Raises:
+            SettingsError: The address or the credential cannot be used.
+            LakeError: The store or a table cannot be opened.
+        """
+        store = open_store(uri, credential=credential, storage_options=storage_options, create=create)
+        if create:
+            tables.create_tables(store)
+        else:
+            tables.check_tables(store)
+        return cls(store, Retry(draining=draining))
+
+    def table(self, name: str) -> Table:
+        """Return the handle of a table."""
+        return self._tables[name]
+
+    def resume(
+        self,
+        partition: str,
+        *,
+        dictionary: DictionaryLike,
+        accept_dictionary: bool = False,
+        accept_state_loss: bool = False,
+        accept_incarnation: bool = False,
+        first_sequence: int | None = None,
+        contiguous: bool = True,
+    ) -> Resume:
+        """Take a partition: claim it on every table, and learn where to start.
+
+        Args:
+            partition: `<source>/<incarnation>/<id>`.
+            dictionary: The data dictionary that the process runs with.
+            accept_dictionary: A dictionary that differs from the last one is journaled instead of refused.
+            accept_state_loss: A gap in the log, or a missing state, is journaled instead of refused.
+            accept_incarnation: A source that was made anew is taken instead of refused.
+            first_sequence: The oldest sequence number that the source holds, None if it holds nothing.
+            contiguous: Whether the source's sequence numbers have no gaps of their own (Kafka's and a replay's have).
+
+        Raises:
+            DictionaryChanged, LogExpired, IncarnationChanged, RolledBack: See there; nothing was claimed.
+            ClaimLost: Another process took the partition meanwhile.
+            LakeError: The store failed.
+        """
+        return resume(
+            self,
+            partition,
+            dictionary,
+            Accept(accept_dictionary, accept_state_loss, accept_incarnation),
+            Held(first_sequence, contiguous),
+        )
+
+    def state(self, partition: str, sequence_number: int) -> bytes:
+        """Return a state, verified; StateError if it is missing or damaged."""
+        return state.get(self.store, partition, sequence_number)
+
+    def put_state(self, resume: Resume, sequence_number: int, state_bytes: bytes) -> None:
+        """Keep a state whose rows are committed; older ones beyond the last few are removed."""
+        state.put(self.store, resume.partition, sequence_number, state_bytes)
+
+    def dictionary(self, sha256: str) -> str:
+        """Return the canonical JSON of a dictionary that the journal names."""
+        try:
+            return self.store.get(dictionary_path(sha256)).decode()
+        except FileNotFoundError:
+            raise LakeError(
+                f"couldn't read dictionary {sha256}: {dictionary_path(sha256)} is missing; restore it, its rows cannot "
+                "be explained without it"
+            ) from None
+
+    def append_journal(self, resume: Resume, kind: str, after_sequence: int, body: str) -> JournalRow:
+        """Commit a row to the journal of a partition that this process holds; apply it only afterwards.
+
+        A row that is already the last one is returned as it is: after a crash the same row is asked for again.
+
+        Raises:
+            ClaimLost: Another process took the partition.
+            LakeError: The store failed.
+        """
+        table = self.table("journal")
+        rows = journal.read(table, resume.partition)
+        if rows and (rows[-1].kind, rows[-1].after_sequence, rows[-1].body) == (kind, after_sequence, body):
+            return rows[-1]
+        row = JournalRow(len(rows), after_sequence, kind, body)
+        journal.write(table, resume.partition, resume.claim, row, self.retry)
+        return row

@@ -1,0 +1,204 @@
+"""The object store beneath a lake: a local directory, or a container of Azure Data Lake Storage through adlfs.
+
+Five verbs, all on whole objects: `put`, `create_if_absent`, `get`, `list`, `delete`. Nothing is ever streamed into a
+store, because adlfs publishes what it has buffered when a streamed write fails: an object is encoded in memory and
+becomes visible at once or not at all.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from alumicatalyst.errors import LakeError, SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+TEMPORARY_SUFFIX = ".tmp"
+"""Ends the name of a local file that is not complete; a crash leaves it behind, and no reader takes it for data."""
+
+
+class Store(Protocol):
+    """Whole objects under one root; paths are relative and use `/`."""
+
+    root: str
+    """The root's address as a Delta reader takes it."""
+
+    def put(self, path: str, data: bytes) -> None:
+        """Write an object in one step; an existing one is replaced."""
+
+    def create_if_absent(self, path: str, data: bytes) -> bool:
+        """Write an object unless there is one: True if this call made it. Exactly one of several racers does."""
+
+    def get(self, path: str) -> bytes:
+        """Return an object; FileNotFoundError if there is none."""
+
+    def list(self, prefix: str) -> Iterator[tuple[str, int]]:
+        """Yield the path and size of every object below a folder, sorted by path."""
+
+    def delete(self, path: str) -> None:
+        """Remove an object; one that is gone already is no error."""
+
+    def sync(self, path: str) -> None:
+        """Make an object durable that another library wrote."""
+
+    def options(self) -> dict[str, str]:
+        """Return the options with which deltalake and polars open the same place."""
+
+    def filesystem(self) -> object | None:
+        """Return the fsspec file system that reads the place, None for local files."""
+
+
+class LocalStore:
+    """A directory. Every write is durable when it returns: the file is synced, then its name, then the directory."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root.absolute()
+        self.root = str(self._root)
+
+    def put(self, path: str, data: bytes) -> None:
+        """Write a temporary file beside the target, sync it and rename it."""
+        target = self._root / path
+        temporary = self._write_temporary(target, data)
+        temporary.replace(target)
+        _sync_directory(target.parent)
+
+    def create_if_absent(self, path: str, data: bytes) -> bool:
+        """Write a temporary file and give it its name by a hard link, which the kernel refuses if the name is taken."""
+        target = self._root / path
+        temporary = self._write_temporary(target, data)
+        try:
+            os.link(temporary, target)
+        except FileExistsError:
+            return False
+        finally:
+            temporary.unlink()
+            _sync_directory(target.parent)
+        return True
+
+    def get(self, path: str) -> bytes:
+        """Return an object; FileNotFoundError if there is none."""
+        return (self._root / path).read_bytes()
+
+    def list(self, prefix: str) -> Iterator[tuple[str, int]]:
+        """Yield the path and size of every object below a folder, sorted by path."""
+        found: list[tuple[str, int]] = []
+        for folder, _, names in os.walk(self._root / prefix):
+            for name in names:
+                file = Path(folder, name)
+                try:
+                    found.append((file.relative_to(self._root).as_posix(), file.stat().st_size))
+                except FileNotFoundError:
+                    continue  # Removed between the listing and the look.
+        yield from sorted(found)
+
+    def delete(self, path: str) -> None:
+        """Remove an object; one that is gone already is no error."""
+        (self._root / path).unlink(missing_ok=True)
+
+    def sync(self, path: str) -> None:
+        """Sync a file and its directory; nothing happens if another process has removed it since."""
+        file = self._root / path
+        try:
+            handle = os.open(file, os.O_RDONLY)
+        except FileNotFoundError:
+            return
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+        _sync_directory(file.parent)
+
+    def options(self) -> dict[str, str]:
+        """Local files need no options."""
+        return {}
+
+    def filesystem(self) -> object | None:
+        """Readers open local files by themselves."""
+        return None
+
+    def _write_temporary(self, target: Path, data: bytes) -> Path:
+        temporary = target.with_name(f"{target.name}.{uuid.uuid4().hex}{TEMPORARY_SUFFIX}")
+        if not target.parent.is_dir():
+            _make_directory(target.parent)
+        try:
+            with temporary.open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        return temporary
+
+
+def _make_directory(folder: Path) -> None:
+    """Make a directory so that it survives a loss of power: the entry in its parent is synced too."""
+    missing = [folder, *folder.parents]
+    missing = missing[: next((at for at, each in enumerate(missing) if each.is_dir()), len(missing))]
+    for each in reversed(missing):
+        each.mkdir(exist_ok=True)
+        _sync_directory(each.parent)
+
+
+def _sync_directory(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+_ABFSS = re.compile(
+    r"abfss?://(?P<container>[a-z0-9$][a-z0-9-]{1,62})@(?P<account>[a-z0-9]{3,24})\.(?:dfs|blob)\.[a-z0-9.-]+"
+    r"(?:/(?P<path>.*))?$"
+)
+
+
+def open_store(
+    uri: str, *, credential: str = "default", storage_options: Mapping[str, str] | None = None, create: bool = True
+) -> Store:
+    """Return the store of a lake's address.
+
+    Args:
+        uri: `file:PATH`, a plain path, or `abfss://CONTAINER@ACCOUNT.dfs.core.windows.net/PATH`.
+        credential: "default" for azure-identity, or `env:NAME` / `file:PATH` of an account key, a SAS token or a
+            connection string. A local lake ignores it.
+        storage_options: Options in deltalake's names that replace what follows from the credential.
+        create: Whether a missing local directory is made.
+
+    Raises:
+        SettingsError: The address or the credential cannot be used.
+        LakeError: There is no such directory and it was not to be made, or it cannot be made.
+    """
+    match = _ABFSS.match(uri)
+    if match:
+        from alumicatalyst.lake.adls import AdlsStore
+
+        return AdlsStore(
+            uri=uri.rstrip("/"),
+            container=match["container"],
+            account=match["account"],
+            path=(match["path"] or "").strip("/"),
+            credential=credential,
+            storage_options=storage_options,
+        )
+    scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):", uri)
+    if scheme and scheme[1] != "file":
+        raise SettingsError(
+            f"couldn't open the lake: {uri}; use file:PATH or abfss://CONTAINER@ACCOUNT.dfs.core.windows.net/PATH"
+        )
+    root = Path(re.sub(r"^file:(//)?", "", uri) or ".")
+    if not create and not root.is_dir():
+        raise LakeError(f"couldn't open the lake: {uri}; there is no such directory (run or demo makes one)")
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LakeError(
+            f"couldn't make the lake's directory: {root}: {error.strerror}; set lake.uri to a place you may write"
+        ) from error
+    return LocalStore(root)

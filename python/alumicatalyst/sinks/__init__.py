@@ -1,0 +1,1 @@
+"""Where analysed batches go: one destination a module, and each names the key that makes writing twice harmless."""
