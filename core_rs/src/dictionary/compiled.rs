@@ -18,9 +18,9 @@ pub struct Compiled {
     pub bounds: Bounds,
     /// What a series that is not listed is taken for, where unknown ones are accepted.
     pub unknown: Option<Metric>,
-    /// Distinct metric definitions; `series` refers to them by index.
+    /// Distinct metric definitions, in the order of their first series; `series` refers to them by index.
     pub metrics: Vec<Metric>,
-    /// One entry per device and metric, in the order of the dictionary.
+    /// One entry per device and metric, sorted by both, so that moving a table about changes no digest.
     pub series: Vec<Series>,
 }
 
