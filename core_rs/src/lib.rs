@@ -11,6 +11,7 @@ pub mod check;
 pub mod decode;
 pub mod dictionary;
 pub mod error;
+pub mod kernel;
 pub mod limits;
 pub mod names;
 pub mod output;

@@ -9,7 +9,7 @@ use crate::dictionary::Dictionary;
 use crate::error::Error;
 use crate::limits::{REJECTED_ENVELOPE_BYTES_MAX, REJECTED_READING_BYTES_MAX, TIME_MAX_US, TIME_MIN_US};
 use crate::output::{Cause, Count, DUPLICATE, LATE, Output, RejectedRow, WINDOWED, WindowRow};
-use crate::series::{Closed, Identity, Outcome, Series, Store, order};
+use crate::series::{Closed, Identity, Outcome, Series, Store, in_order};
 use crate::window::ClosedBy;
 use hashbrown::HashMap;
 use std::sync::Arc;
@@ -176,13 +176,18 @@ impl Partition {
         let mut cause = Cause { sequence_number, item: -1, enqueued_time };
         self.emit_due(cause, walk);
         let definitions = &self.catalog.definitions;
-        let metric_of = |series: &Series| &definitions[series.identity.definition as usize].metric;
+        let metric_of = |identity: Identity| &definitions[identity.definition as usize].metric;
         self.store.close_silent(partition_time, metric_of, &mut self.closed);
         self.emit_closed(cause, walk);
 
         let rejected_from = walk.out.rejected.len();
         while let Some(rejection) = decoded.rejected.get(walk.rejection).filter(|r| r.envelope as usize == envelope) {
-            let row = self.rejected(rejection, cause, body, &decoded.fresh);
+            let mut row = self.rejected(rejection, cause, body, &decoded.fresh);
+            // The decoder can't tell whether the device is listed, and that would have been found first.
+            let device = rejection.device.filter(|_| rejection.reason == Reason::UnknownMetric);
+            if device.is_some_and(|device| self.catalog.find(device, FRESH) == Err(Reason::UnknownDevice)) {
+                row.reason = Reason::UnknownDevice;
+            }
             walk.reject(row);
             walk.rejection += 1;
         }
@@ -237,7 +242,7 @@ impl Partition {
         };
         let metric = &self.catalog.definitions[definition as usize].metric;
         let outcome = self.store.take(series, metric, partition_time, reading.event_time, value, &mut self.closed);
-        let watermark = self.store.series[series as usize].watermark;
+        let watermark = self.store.watermark(series);
         reading.value = value;
         walk.accept(cause, decoded, &reading, outcome, watermark);
         if !self.closed.is_empty() {
@@ -265,7 +270,7 @@ impl Partition {
                 return Ok(*series);
             }
         }
-        if self.store.series.len() >= self.dictionary.compiled().bounds.series as usize {
+        if self.store.len() >= self.dictionary.compiled().bounds.series as usize {
             return Err((Reason::TooManySeries, "the partition holds as many series as bounds.series allows"));
         }
         // Only now, with every check passed, does a new name enter the vocabulary: what is rejected leaves no trace.
@@ -282,7 +287,7 @@ impl Partition {
 
     pub(crate) fn add(&mut self, known: Known, series: Series) -> u32 {
         let identity = series.identity;
-        let index = self.store.add(series, &self.catalog.definitions[identity.definition as usize].metric);
+        let index = self.store.attach(series, &self.catalog.definitions[identity.definition as usize].metric);
         match known {
             Known::Listed(listed) => self.live[listed as usize] = index,
             Known::Accepted => {
@@ -296,9 +301,9 @@ impl Partition {
         if self.closed.is_empty() {
             return;
         }
-        order(&mut self.closed);
+        in_order(&mut self.closed);
         for closed in self.closed.drain(..) {
-            let identity = self.store.series[closed.series as usize].identity;
+            let identity = self.store.identity(closed.series);
             let row = WindowRow {
                 device: identity.device,
                 metric: identity.metric,
@@ -380,7 +385,8 @@ impl Partition {
         next.partition_time = self.partition_time;
         next.due = std::mem::take(&mut self.due);
         let mut closed = Vec::new();
-        for (index, old) in std::mem::take(&mut self.store.series).into_iter().enumerate() {
+        for index in 0..self.store.len() as u32 {
+            let old = self.store.series(index);
             let device = self.vocabulary.devices.name(old.identity.device);
             let metric = self.vocabulary.metrics.name(old.identity.metric);
             let names = &self.catalog.definitions[old.identity.definition as usize].window_names;
@@ -419,7 +425,7 @@ impl Partition {
         series.watermark = old.watermark;
         series.newest = old.newest;
         series.seen = old.seen;
-        series.remember(&old.remembered().collect::<Vec<_>>(), definition.metric.duplicates);
+        series.recent.clone_from(&old.recent);
         let mut kept = Vec::new();
         for (windows, name) in series.windows.iter_mut().zip(&definition.window_names) {
             let same = |at: &usize| old_names[*at] == *name && old.windows[*at].length == windows.length;

@@ -36,7 +36,7 @@ pub fn info(state: &[u8]) -> Result<Info, Error> {
 impl Partition {
     /// The whole state as bytes.
     pub fn snapshot(&self) -> Vec<u8> {
-        let mut out = Writer { bytes: Vec::with_capacity(256 + self.store.series.len() * 320) };
+        let mut out = Writer { bytes: Vec::with_capacity(256 + self.store.len() * 320) };
         out.bytes.extend_from_slice(TAG);
         out.bytes.extend_from_slice(&FORMAT.to_le_bytes());
         out.text(&self.id);
@@ -53,11 +53,12 @@ impl Partition {
             out.integer(due.row.end);
             out.pane(&Pane { start: due.row.start, stats: due.row.stats });
         }
-        out.integer(self.store.series.len() as i64);
-        for series in &self.store.series {
+        out.integer(self.store.len() as i64);
+        for index in 0..self.store.len() as u32 {
+            let series = self.store.series(index);
             out.text(self.vocabulary.devices.name(series.identity.device));
             out.text(self.vocabulary.metrics.name(series.identity.metric));
-            out.series(series);
+            out.series(&series);
         }
         let checksum = Sha256::digest(&out.bytes);
         out.bytes.extend_from_slice(&checksum);
@@ -92,8 +93,7 @@ impl Partition {
             };
             let definition = &partition.catalog.definitions[identity.definition as usize].metric;
             let mut series = Series::new(identity, definition);
-            let memory = definition.duplicates;
-            input.series(&mut series, memory)?;
+            input.series(&mut series)?;
             partition.add(known, series);
         }
         if input.rest.is_empty() { Ok(partition) } else { Err(unusable("it goes on after its end")) }
@@ -147,7 +147,7 @@ impl Writer {
         self.integer(series.newest);
         self.integer(series.seen);
         self.integer(series.recent.len() as i64);
-        for time in series.remembered() {
+        for &time in &series.recent {
             self.integer(time);
         }
         for windows in &series.windows {
@@ -255,16 +255,15 @@ impl<'a> Reader<'a> {
         Ok(Due { device, metric, window_name, row })
     }
 
-    fn series(&mut self, series: &mut Series, memory: u16) -> Result<(), Error> {
+    fn series(&mut self, series: &mut Series) -> Result<(), Error> {
         series.watermark = self.integer()?;
         series.newest = self.integer()?;
         series.seen = self.integer()?;
-        let times = (0..self.length(8)?).map(|_| self.integer()).collect::<Result<Vec<_>, _>>()?;
-        series.remember(&times, memory);
+        series.recent = (0..self.length(8)?).map(|_| self.integer()).collect::<Result<_, _>>()?;
         for windows in &mut series.windows {
             windows.closed_until = self.integer()?;
             for _ in 0..self.length(8)? {
-                windows.restore(self.pane()?);
+                windows.place(self.pane()?);
             }
         }
         Ok(())

@@ -173,6 +173,39 @@ class Partition:
     def snapshot(self) -> bytes:
         """Return the state: versioned, with a checksum; the same state gives the same bytes."""
 
+@final
+class TumblingWindows:
+    """The window stage alone, for columns of numbers: batch work on rows that are decoded already, and its benchmark.
+
+    Example:
+        >>> windows = TumblingWindows(length_us=10_000_000, out_of_orderness_us=5_000_000)
+        >>> closed = windows.on_readings(readings)
+        >>> rest = windows.flush()
+    """
+
+    def __new__(cls, length_us: int, out_of_orderness_us: int) -> TumblingWindows:
+        """Make windows of one length for any number of series.
+
+        Raises:
+            ValueError: The length is not positive, or the lateness negative.
+        """
+
+    def on_readings(self, readings: _ArrowArray) -> pa.RecordBatch:
+        """Take readings in arrival order; return the windows that closed.
+
+        Args:
+            readings: Columns `series` (uint32, dense from 0), `event_time` (int64, microseconds) and `value` (float64).
+
+        Returns:
+            Columns series, window_start, count, mean, min, max, first, last, std, first_time, last_time, slope_per_s.
+
+        Raises:
+            ValueError: A column is missing, of another type, or holds nulls.
+        """
+
+    def flush(self) -> pa.RecordBatch:
+        """Close every open window and return them."""
+
 def schema(table: str) -> pa.Schema:
     """Return the schema of a table: envelopes, readings, windows, alarms, rejected, counts, batches or journal.
 

@@ -45,7 +45,7 @@ impl Dictionary {
     }
 
     #[getter]
-    fn properties(&self) -> Vec<String> {
+    fn properties(&self) -> Vec<&str> {
         self.inner.properties()
     }
 

@@ -1,5 +1,6 @@
 //! The one doorway between Python and the core: releases the GIL, runs, and turns errors into Python's.
 
+use alumicatalyst_core::dictionary::Problems;
 use alumicatalyst_core::error::Error;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
@@ -18,13 +19,22 @@ pub(crate) fn raise(py: Python<'_>, error: &Error) -> PyErr {
         Error::Envelopes(_) => return PyValueError::new_err(error.to_string()),
     };
     let made = py.import("alumicatalyst.errors").and_then(|errors| {
-        let exception = errors.getattr(name)?.call1((error.to_string(),))?;
-        if let Error::Dictionary(problems) = error {
-            exception.setattr("problems", PyList::new(py, problems.iter().map(ToString::to_string))?)?;
-        }
+        let class = errors.getattr(name)?;
+        let exception = match error {
+            Error::Dictionary(problems) => class.call1((PyList::new(py, lines(problems))?,))?,
+            _ => class.call1((error.to_string(),))?,
+        };
         Ok(PyErr::from_value(exception))
     });
     made.unwrap_or_else(|error| error)
+}
+
+fn lines(problems: &Problems) -> Vec<String> {
+    let mut lines: Vec<String> = problems.as_slice().iter().map(ToString::to_string).collect();
+    if problems.omitted() > 0 {
+        lines.push(format!("and {} more", problems.omitted()));
+    }
+    lines
 }
 
 /// A panic in the core poisons its partition; what it held is not to be trusted any more.

@@ -4,6 +4,7 @@
 mod dictionary;
 mod door;
 mod envelopes;
+mod kernel;
 mod output;
 mod partition;
 mod schema;
@@ -15,6 +16,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<dictionary::Dictionary>()?;
     module.add_class::<partition::Partition>()?;
     module.add_class::<output::Output>()?;
+    module.add_class::<kernel::TumblingWindows>()?;
     module.add_function(wrap_pyfunction!(schema::schema, module)?)?;
     module.add_function(wrap_pyfunction!(partition::state_info, module)?)?;
     Ok(())

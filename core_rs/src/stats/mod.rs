@@ -26,6 +26,22 @@ pub struct Accumulator {
 }
 
 impl Accumulator {
+    /// Statistics of no reading, where a window may come to stand.
+    pub const NONE: Self = Self {
+        count: 0,
+        first_time: 0,
+        last_time: 0,
+        first: 0.0,
+        last: 0.0,
+        min: 0.0,
+        max: 0.0,
+        mean: 0.0,
+        squares: 0.0,
+        time_mean: 0.0,
+        time_squares: 0.0,
+        products: 0.0,
+    };
+
     /// Statistics of a single reading at `event_time`, `after_start` microseconds into its window.
     #[inline]
     pub fn new(event_time: i64, after_start: i64, value: f64) -> Self {
