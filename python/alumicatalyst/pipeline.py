@@ -137,6 +137,7 @@ class Pipeline:
         accept_dictionary: Journal a dictionary that differs from the one in force, instead of refusing to start.
         accept_state_loss: Go on after the mark where the log to replay from has expired.
         accept_incarnation: Take a hub that was made anew for what it is.
+        draining: The flag that drains it, where others look at it too.
     """
 
     def __init__(
@@ -153,6 +154,7 @@ class Pipeline:
         accept_dictionary: bool = False,
         accept_state_loss: bool = False,
         accept_incarnation: bool = False,
+        draining: threading.Event | None = None,
     ) -> None:
         self.source, self.dictionary, self.lake, self.flush = source, dictionary, lake, flush
         self.gate = Gate(in_flight_batches_max)
@@ -164,18 +166,19 @@ class Pipeline:
         self._flush_interval_s = flush_interval_s
         self._flush_rows_max = flush_rows_max
         self._state_interval_s = state_interval_s
-        self._draining = threading.Event()
+        self._draining = draining or threading.Event()
 
     @classmethod
     def from_settings(cls, settings: Settings, **accept: bool) -> Pipeline:
         """Connect what the settings name. Sources and stores are imported only where they are used."""
         from alumicatalyst.dictionary import load
         from alumicatalyst.lake import Lake
-        from alumicatalyst.sources import source_from_settings
+        from alumicatalyst.sources.selection import source_of
 
         dictionary = load(settings.dictionary)
-        source = source_from_settings(settings, dictionary)
-        lake = Lake.open(settings.lake.uri, credential=settings.lake.credential)
+        source = source_of(settings, dictionary.properties)
+        draining = threading.Event()
+        lake = Lake.open(settings.lake.uri, credential=settings.lake.credential, draining=draining.is_set)
         return cls(
             source,
             dictionary,
@@ -185,6 +188,7 @@ class Pipeline:
             flush_rows_max=settings.lake.flush_rows_max,
             state_interval_s=settings.lake.state_interval_s,
             in_flight_batches_max=settings.runner.in_flight_batches_max,
+            draining=draining,
             **accept,
         )
 
