@@ -20,6 +20,7 @@ PYTEST_FLAGS ?=
 
 # PyO3 is built again whenever one of its variables changes, so cargo gets here what maturin gives it.
 export PYO3_PYTHON := $(BIN)/python
+export VIRTUAL_ENV := $(abspath $(VENV))
 export CARGO_TARGET_DIR := $(TARGET)
 CARGO := PYO3_BUILD_EXTENSION_MODULE=1 PYO3_CONFIG_FILE=$$(ls -t $(TARGET)/maturin/pyo3-config-*.txt | head -n 1) \
 	PYO3_ENVIRONMENT_SIGNATURE=$$($(BIN)/python -c 'import sys; print("cpython-%d.%d-64bit" % sys.version_info[:2])') cargo
@@ -38,7 +39,7 @@ test: $(STAMPS)/ci $(STAMPS)/parts ## Run everything that CI runs, cheap gates f
 	@echo "=== ruff" && $(BIN)/ruff check && $(BIN)/ruff format --check
 	@echo "=== clippy" && $(CARGO) clippy --locked --workspace --all-targets --profile ci --quiet -- -D warnings
 	@echo "=== mypy" && $(BIN)/mypy
-	@echo "=== stubtest" && MYPYPATH=python $(BIN)/python -m mypy.stubtest alumicatalyst._core
+	@echo "=== stubtest" && MYPYPATH=python $(BIN)/python -m mypy.stubtest --mypy-config-file pyproject.toml alumicatalyst._core
 	@echo "=== cargo test" && $(CARGO) test --locked --workspace --profile ci --quiet
 	@echo "=== pytest" && $(BIN)/python -m pytest -W error --durations=25 $(PYTEST_FLAGS)
 
@@ -104,19 +105,19 @@ $(STAMPS)/venv: requirements/bootstrap.lock
 
 $(STAMPS)/python: requirements/dev.lock $(STAMPS)/venv
 	@echo "=== Python packages"
-	@VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv pip install --quiet --require-hashes -r requirements/dev.lock
+	@$(BIN)/uv pip install --quiet --require-hashes -r requirements/dev.lock
 	@touch $@
 
 # The extension has one place, so building it for tests outdates the one for the demo, and the other way round. Cargo
 # keeps both in target/, which makes a change of profile a copy.
 $(STAMPS)/ci: $(EXTENSION_SOURCES) $(STAMPS)/python
 	@echo "=== extension, for tests"
-	@VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/maturin develop --quiet --uv --profile ci
+	@$(BIN)/maturin develop --quiet --uv --profile ci
 	@rm -f $(STAMPS)/release && touch $@
 
 $(STAMPS)/release: $(EXTENSION_SOURCES) $(STAMPS)/python
 	@echo "=== extension, at full speed"
-	@VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/maturin develop --quiet --uv --profile release
+	@$(BIN)/maturin develop --quiet --uv --profile release
 	@rm -f $(STAMPS)/ci && touch $@
 
 # Without Node the tests that need it say so and are skipped, except in CI, where they fail.
