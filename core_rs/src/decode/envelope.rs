@@ -1,0 +1,259 @@
+//! One body at a time: its limits, its document, and what becomes of it where it is none.
+
+use super::keys::Found;
+use super::member::{Candidate, unfit_device};
+use super::reason::{Detail, Fault};
+use super::scan::{blank, peek};
+use super::{Decoded, Decoder, Envelopes, Rejection, Vocabulary, walk};
+use crate::time;
+
+/// How far the fast pass may look past a body's end: the longest load, so that bodies need not be copied apart. What it
+/// finds there never counts, because a document is taken only if it ends exactly where its envelope does.
+const MARGIN: usize = 32;
+
+/// A batch in work, at one of its envelopes.
+pub(super) struct Batch<'a> {
+    pub decoder: &'a mut Decoder,
+    pub vocabulary: &'a Vocabulary,
+    pub out: &'a mut Decoded,
+    /// All bodies up to this one and its margin.
+    pub b: &'a [u8],
+    /// Where this body starts.
+    pub origin: usize,
+    pub envelope: u32,
+    /// Number of the next reading.
+    pub item: i32,
+    /// What the envelope's properties give.
+    pub device: Candidate<u32>,
+    pub time: Candidate<i64>,
+    /// Arrays and objects that may be open inside the object at hand.
+    pub depth_left: u32,
+}
+
+impl<'a> Batch<'a> {
+    pub(super) fn new(decoder: &'a mut Decoder, vocabulary: &'a Vocabulary, out: &'a mut Decoded) -> Self {
+        Batch {
+            decoder,
+            vocabulary,
+            out,
+            b: &[],
+            origin: 0,
+            envelope: 0,
+            item: 0,
+            device: Candidate::none(0, Detail::DeviceAbsent),
+            time: Candidate::none(0, Detail::TimeAbsent),
+            depth_left: 0,
+        }
+    }
+
+    pub(super) fn read(&mut self, envelopes: &Envelopes<'a>) {
+        let bodies = envelopes.bodies;
+        let utf8 = valid_span(envelopes);
+        let wanted = self.decoder.wanted.len();
+        for (envelope, offsets) in envelopes.offsets.windows(2).enumerate() {
+            if envelopes.skip.get(envelope) == Some(&true) {
+                continue;
+            }
+            let (start, end) = bounds(bodies, offsets);
+            self.envelope = envelope as u32;
+            self.origin = start;
+            self.item = 0;
+            self.b = &bodies[..bodies.len().min(end + MARGIN)];
+            let before = (self.out.value.len(), self.out.rejected.len(), self.out.fresh.len());
+            let properties = envelopes.properties.get(envelope * wanted..(envelope + 1) * wanted).unwrap_or_default();
+            let inside = utf8.is_some_and(|(first, last)| first <= start && end <= last);
+            if let Err(detail) = self.body(end, inside, properties) {
+                let (rows, rejected, fresh) = before;
+                self.out.truncate(rows);
+                self.out.rejected.truncate(rejected);
+                self.decoder.ids.forget(&mut self.out.fresh, fresh);
+                self.reject_envelope(detail, &bodies[start..end]);
+            }
+        }
+    }
+
+    /// Reads the body that ends at `end`; a failure rejects it whole.
+    #[inline(always)]
+    fn body(&mut self, end: usize, utf8: bool, properties: &[Option<&str>]) -> Result<(), Detail> {
+        if end - self.origin > self.decoder.bounds.body_bytes as usize {
+            return Err(Detail::TooLarge);
+        }
+        if !utf8 && std::str::from_utf8(&self.b[self.origin..end]).is_err() {
+            return Err(Detail::Encoding);
+        }
+        if !properties.is_empty() {
+            self.properties(properties);
+        }
+        let i = blank(self.b, self.origin);
+        let next = match peek(self.b, i) {
+            _ if i >= end => return Err(Detail::Empty),
+            b'{' => self.object(i, 1)?,
+            b'[' => self.array(i)?,
+            _ => return Err(Detail::DocumentType),
+        };
+        // The next body may start with white space, which is not for this one to take.
+        if next == end || (next < end && blank(&self.b[..end], next) == end) { Ok(()) } else { Err(Detail::Trailing) }
+    }
+
+    #[inline(always)]
+    fn object(&mut self, i: usize, depth: u32) -> Result<usize, Detail> {
+        self.depth_left = self.decoder.bounds.depth.checked_sub(depth).ok_or(Detail::TooDeep)?;
+        let next = if self.decoder.wide { self.wide(i)? } else { self.narrow(i)? };
+        self.count()?;
+        Ok(next)
+    }
+
+    #[inline(always)]
+    fn array(&mut self, start: usize) -> Result<usize, Detail> {
+        if self.decoder.bounds.depth == 0 {
+            return Err(Detail::TooDeep);
+        }
+        let mut i = blank(self.b, start + 1);
+        if peek(self.b, i) == b']' {
+            return Ok(i + 1);
+        }
+        loop {
+            i = if peek(self.b, i) == b'{' { self.object(i, 2)? } else { self.element(i)? };
+            i = blank(self.b, i);
+            match peek(self.b, i) {
+                b',' => i = blank(self.b, i + 1),
+                b']' => return Ok(i + 1),
+                _ => return Err(Detail::Unexpected),
+            }
+        }
+    }
+
+    /// An element of the array that is not an object.
+    #[cold]
+    fn element(&mut self, start: usize) -> Result<usize, Detail> {
+        self.depth_left = self.decoder.bounds.depth - 1;
+        let (_, end) = self.other(start)?;
+        let rejection = self.rejection(self.item, Fault::new(Detail::ElementType, start), start, end);
+        self.out.rejected.push(rejection);
+        self.item += 1;
+        self.count()?;
+        Ok(end)
+    }
+
+    #[inline(always)]
+    fn count(&self) -> Result<(), Detail> {
+        if i64::from(self.item) > i64::from(self.decoder.bounds.readings_per_envelope) {
+            return Err(Detail::TooMany);
+        }
+        Ok(())
+    }
+
+    /// Reads a key, its colon and the white space around it; `next` is where the value starts.
+    #[inline(always)]
+    pub(super) fn key(&mut self, i: usize, place: usize) -> Result<Found, Detail> {
+        if peek(self.b, i) != b'"' {
+            return Err(Detail::Unexpected);
+        }
+        let mut found = self.decoder.keys.read(self.b, i + 1, place, &mut self.decoder.unescaped)?;
+        let colon = blank(self.b, found.next);
+        if peek(self.b, colon) != b':' {
+            return Err(Detail::Unexpected);
+        }
+        found.next = blank(self.b, colon + 1);
+        Ok(found)
+    }
+
+    /// Takes device and time from the envelope's properties, where they are candidates.
+    #[inline(never)]
+    fn properties(&mut self, properties: &[Option<&str>]) {
+        self.device = Candidate::none(0, Detail::DeviceAbsent);
+        self.time = Candidate::none(0, Detail::TimeAbsent);
+        for (rank, at) in &self.decoder.device_properties {
+            if let Some(name) = properties[*at] {
+                let id = self.decoder.ids.property(self.vocabulary, &mut self.out.fresh, name);
+                self.device.offer(*rank, 0, id.map_err(unfit_device));
+                break;
+            }
+        }
+        for (rank, at) in &self.decoder.time_properties {
+            if let Some(text) = properties[*at] {
+                let us = time::parse(text.as_bytes(), self.decoder.time_format);
+                self.time.offer(*rank, 0, us.ok_or(Detail::TimeForm));
+                break;
+            }
+        }
+    }
+
+    pub(super) fn rejection(&self, item: i32, fault: Fault, start: usize, end: usize) -> Rejection {
+        let detail = fault.detail();
+        Rejection {
+            envelope: self.envelope,
+            item,
+            reason: detail.reason(),
+            // What the properties lack or give is met where the object starts.
+            at: (fault.at().max(start) - self.origin) as u32,
+            start: (start - self.origin) as u32,
+            end: (end - self.origin) as u32,
+            device: None,
+            metric: None,
+            event_time: None,
+            detail: detail.text(),
+        }
+    }
+
+    #[cold]
+    pub(super) fn reject_object(
+        &mut self,
+        worst: Fault,
+        start: usize,
+        end: usize,
+        device: &Candidate<u32>,
+        time: &Candidate<i64>,
+        metric: Option<u32>,
+    ) {
+        let rejection = self.rejection(self.item, worst, start, end);
+        self.out.rejected.push(Rejection {
+            device: (device.fault == Fault::NONE).then_some(device.value),
+            metric,
+            event_time: (time.fault == Fault::NONE).then_some(time.value),
+            ..rejection
+        });
+    }
+
+    /// Goes over a body that failed once more, for the first of the reasons that apply to it and its place.
+    #[cold]
+    fn reject_envelope(&mut self, met: Detail, body: &[u8]) {
+        let (detail, at) = match met {
+            Detail::TooLarge | Detail::Empty => (met, 0),
+            _ => self.explain(met, body),
+        };
+        let rejection = self.rejection(-1, Fault::new(detail, self.origin + at), self.origin, self.origin + body.len());
+        self.out.rejected.push(rejection);
+    }
+
+    fn explain(&mut self, met: Detail, body: &[u8]) -> (Detail, usize) {
+        if let Err(error) = std::str::from_utf8(body) {
+            return (Detail::Encoding, error.valid_up_to());
+        }
+        let nesting = &mut self.decoder.nesting;
+        if let Err(failure) = walk::document(body, u32::MAX, nesting) {
+            return failure;
+        }
+        if let Err(failure) = walk::document(body, self.decoder.bounds.depth, nesting) {
+            return failure;
+        }
+        debug_assert!(matches!(met, Detail::TooMany | Detail::DocumentType), "{met:?} in a sound document");
+        (met, blank(body, 0))
+    }
+}
+
+/// The span of all bodies if it is UTF-8. A document starts and ends with ASCII, so that each one inside is UTF-8 too;
+/// bodies that are no documents are looked at one by one.
+fn valid_span(envelopes: &Envelopes<'_>) -> Option<(usize, usize)> {
+    let first = usize::try_from(*envelopes.offsets.first()?).ok()?;
+    let last = usize::try_from(*envelopes.offsets.last()?).ok()?;
+    std::str::from_utf8(envelopes.bodies.get(first..last)?).is_ok().then_some((first, last))
+}
+
+fn bounds(bodies: &[u8], offsets: &[i64]) -> (usize, usize) {
+    let end = usize::try_from(offsets[1]).unwrap_or(usize::MAX);
+    match usize::try_from(offsets[0]) {
+        Ok(start) if start <= end && end <= bodies.len() => (start, end),
+        _ => (0, 0),
+    }
+}
