@@ -99,22 +99,20 @@ class EventHubsSource:
             SourceError: The hub cannot be reached or does not let us in, or a partition that the settings name is
                 not there.
         """
-        created_ms, ids = self._ask(lambda: self._hub.properties())
+        created_ms, ids = self._ask(self._hub.properties)
         ids = sorted(ids, key=lambda each: (len(each), each))
-        match self._wanted:
-            case "all":
-                chosen = ids
-            case (ordinal, replicas):
-                chosen = [each for index, each in enumerate(ids) if _ordinal_of(each, index) % replicas == ordinal]
-            case [*listed]:
-                missing = [each for each in listed if each not in ids]
-                if missing:
-                    raise SourceError(
-                        f"couldn't find partitions of hub {self._hub.name}: {', '.join(missing)}; it has "
-                        f"{', '.join(ids)}: correct source.partitions"
-                    )
-                chosen = [each for each in ids if each in listed]
-        return [partition_id(self._name, created_ms, each) for each in chosen]
+        if isinstance(self._wanted, tuple):
+            ordinal, replicas = self._wanted
+            ids = [each for index, each in enumerate(ids) if _ordinal_of(each, index) % replicas == ordinal]
+        elif self._wanted != "all":
+            missing = [each for each in self._wanted if each not in ids]
+            if missing:
+                raise SourceError(
+                    f"couldn't find partitions of hub {self._hub.name}: {', '.join(missing)}; it has {', '.join(ids)}: "
+                    "correct source.partitions"
+                )
+            ids = [each for each in ids if each in self._wanted]
+        return [partition_id(self._name, created_ms, each) for each in ids]
 
     def first_sequence(self, partition: str) -> int | None:
         """Return the oldest sequence number that the hub still holds.
@@ -191,15 +189,15 @@ def _parse_partitions(text: str) -> Literal["all"] | tuple[int, int] | list[str]
 
 
 def _parse_start(text: str) -> Literal["earliest", "latest"] | datetime:
-    if text == "earliest" or text == "latest":  # noqa: PLR1714 - two comparisons tell the type checker which
-        return text
+    if text in {"earliest", "latest"}:
+        return "earliest" if text == "earliest" else "latest"
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
         moment = None
     if moment is None or moment.tzinfo is None:
         raise SettingsError(
-            f"couldn't use source.start: {text!r}; allowed are 'earliest', 'latest' and a time with its offset, such as "
+            f"couldn't use source.start: {text!r}; allowed are 'earliest', 'latest' and a time with an offset, such as "
             "'2026-11-21T06:00:00Z'"
         )
     return moment

@@ -172,7 +172,7 @@ class EventHubsReader:
             failure: Exception = error
         elif condition_of(error) == STOLEN:
             failure = ClaimLost(
-                f"couldn't go on reading {self._partition}: another reader has taken it ({text}); this process must stop"
+                f"couldn't go on reading {self._partition}: another reader took it ({text}); this process must stop"
             )
         elif is_fatal(error):
             failure = SourceError(

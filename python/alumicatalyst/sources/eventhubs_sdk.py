@@ -1,4 +1,4 @@
-"""Everything that touches the azure-eventhub SDK: clients, the receiving link, its errors. Imported lazily: it is large.
+"""All that touches the azure-eventhub SDK: its clients, the receiving link, its errors. Imported lazily: it is large.
 
 The link is driven one step below the SDK's public `receive_batch`, whose loop has four traits that a dataflow cannot
 live with (azure-eventhub 5.15.1, all seen against the stand-in):
@@ -15,6 +15,7 @@ of the SDK that this relies on are listed in `_NAMES`; a release without them is
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import ssl
 from dataclasses import dataclass, field
@@ -223,7 +224,7 @@ class ReceivingLink:
         self._credit = PREFETCH
         self._frames = 1
         create = getattr(self._client, "_create_consumer", None)
-        self._consumer: Any = create and create(
+        consumer: Any = create and create(
             hub.consumer_group,
             number,
             position,
@@ -233,14 +234,15 @@ class ReceivingLink:
             prefetch=PREFETCH,
             track_last_enqueued_event_properties=True,
         )
-        if not all(hasattr(self._consumer, name) for name in _NAMES):
+        if not all(hasattr(consumer, name) for name in _NAMES):
             from azure.eventhub import __version__
 
             raise SourceError(
                 f"couldn't open a link: azure-eventhub {__version__} is not supported; install azure-eventhub 5.15"
             )
-        self._consumer._keep_alive = None  # noqa: SLF001
-        self._consumer._message_received = self._receive  # noqa: SLF001
+        consumer._keep_alive = None  # noqa: SLF001
+        consumer._message_received = self._receive  # noqa: SLF001
+        self._consumer = consumer
 
     def _receive(self, message: Any) -> None:
         self._credit -= 1
@@ -259,6 +261,10 @@ class ReceivingLink:
             # The SDK renews the credit at the start of a round, and only when there is none left: a round must not
             # reach beyond it, or it waits for events that nobody may send.
             self._credit = PREFETCH
+            # It also remembers the tag of every delivery for the life of the link, although nothing asks for them.
+            tags = getattr(getattr(consumer._handler, "_link", None), "_received_delivery_tags", None)  # noqa: SLF001
+            if tags:
+                tags.clear()
         began = seconds()
         consumer._handler.do_work(batch=min(self._frames, self._credit))  # noqa: SLF001
         # A round ends after so many frames or a pause of 0.2 s, so on a trickle it must be short to be interruptible.
@@ -267,7 +273,5 @@ class ReceivingLink:
     def close(self) -> None:
         """Detach and disconnect; failures to say goodbye are of no interest."""
         for each in (self._consumer, self._client):
-            try:
+            with contextlib.suppress(Exception):
                 each.close()
-            except Exception:  # noqa: BLE001, S110 - the connection is often what has just failed
-                pass
