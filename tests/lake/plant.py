@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
 from dataclasses import dataclass, field
@@ -31,7 +32,7 @@ class FakeDictionary:
 
     @property
     def sha256(self) -> str:
-        return (self.version * 64)[:64]
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
 
     def to_json(self) -> str:
         return json.dumps({"version": self.version})
@@ -52,7 +53,7 @@ class FakeOutput:
     decode_us: int = 1
     analyse_us: int = 2
     dictionary_version: str = "1"
-    dictionary_sha256: str = "1" * 64
+    dictionary_sha256: str = FakeDictionary().sha256
 
 
 def item(resume: Resume, output: Any, state: tuple[int, bytes] | None = None) -> Analysed:
@@ -172,14 +173,13 @@ def operator_of(lake: Lake, resume: Resume, step: int = 1) -> Operator:
     return Operator(resume.partition, step)
 
 
-def run(lake: Lake, until: int, *, flush_every: int = 10, state_every: int = 20, partition: str = PARTITION) -> None:
+def run(lake: Lake, until: int, *, flush_every: int = 10, state_every: int = 2, partition: str = PARTITION) -> None:
     """Take a partition and go on to an envelope, as a process does; whatever is raised is its crash."""
     resume = lake.resume(partition, dictionary=FakeDictionary(), first_sequence=0)
     operator, sink = operator_of(lake, resume), sink_of(lake)
-    start = resume.after + 1
-    for first in range(start, until + 1, flush_every):
+    for at, first in enumerate(range(resume.after + 1, until + 1, flush_every)):
         output = operator.take(first, min(first + flush_every - 1, until))
-        state = (operator.last, operator.snapshot()) if first % state_every == 0 else None
+        state = (operator.last, operator.snapshot()) if at % state_every == state_every - 1 else None
         sink.write(item(resume, output, state))
         sink.flush()
 

@@ -52,6 +52,25 @@ class Snapshot:
         return self.transactions.get(JOURNAL_PREFIX + partition, -1)
 
 
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """The data files of one version of a table.
+
+    Attributes:
+        snapshot: The version.
+        uris: Where readers find them.
+        paths: The same, relative to the table.
+        sizes: Their sizes by the log, in the order of `paths`.
+        rows: Rows in all of them, by the log.
+    """
+
+    snapshot: Snapshot
+    uris: list[str]
+    paths: list[str]
+    sizes: list[int]
+    rows: int
+
+
 class Table:
     """One table, shared by the threads of a process; `lock` is held from a snapshot to the commit on it.
 
@@ -149,10 +168,23 @@ class Table:
             rows: list[dict[str, Any]] = pa.RecordBatchReader.from_stream(reader).read_all().to_pylist()
         return rows
 
-    def file_uris(self) -> list[str]:
-        """Return the addresses of the data files of the newest version."""
+    def contents(self) -> Contents:
+        """Return the newest snapshot and its data files, both of the same version."""
+        import pyarrow as pa
+
         with self.lock:
-            return list(self._open_or_update().file_uris())
+            snapshot = self.refresh()
+            handle = self._handle
+            if handle is None:
+                raise RuntimeError(f"the handle of {self.name} is gone")
+            actions = pa.table(handle.get_add_actions(flatten=True))
+            return Contents(
+                snapshot,
+                list(handle.file_uris()),
+                actions.column("path").to_pylist(),
+                actions.column("size_bytes").to_pylist(),
+                sum(rows or 0 for rows in actions.column("num_records").to_pylist()),
+            )
 
     def commit_infos(self) -> Iterator[dict[str, Any]]:
         """Yield the commitInfo of every commit that the log still holds, oldest first."""

@@ -98,9 +98,7 @@ class LakeSink:
                 buffer.committed()
             _log.debug("flushed", partitions=len(pending), rows=rows, seconds=round(time.monotonic() - started, 3))
         for buffer in self._buffers.values():
-            state = buffer.covered_state()
-            if state is not None:
-                self._lake.put_state(buffer.resume, *state)
+            self._put_state(buffer)
         self._waiting_since = None
 
     def close(self) -> None:
@@ -123,6 +121,21 @@ class LakeSink:
                 f"{resume.claim}); this run of it stops"
             )
         return buffer
+
+    def _put_state(self, buffer: Buffer) -> None:
+        state = buffer.covered_state()
+        if state is None:
+            return
+        try:
+            self._lake.put_state(buffer.resume, *state)
+        except Exception as error:  # noqa: BLE001 rows are safe without it; a restart only has more to read again
+            _log.warning(
+                "state not kept",
+                partition=buffer.resume.partition,
+                sequence_number=state[0],
+                error=str(error),
+                remedy="mend the store; the next state is tried in its turn",
+            )
 
     def _append_rows(self, name: str, pending: list[Buffer]) -> None:
         holders = [buffer for buffer in pending if any(getattr(each, name).num_rows for each in buffer.outputs)]

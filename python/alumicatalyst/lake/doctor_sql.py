@@ -1,0 +1,144 @@
+"""The doctor's questions in SQL; each returns one row, `detail`, for everything that is wrong."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import duckdb
+
+
+def prepare(
+    connection: duckdb.DuckDBPyConnection,
+    marks: Sequence[tuple[str, str, int]],
+    losses: Sequence[tuple[str, int, int]],
+) -> None:
+    """Make the helper tables that the questions use: `marks`, `lost`, `sealed`, and the rows up to the seal.
+
+    Args:
+        connection: With the lake's tables as views.
+        marks: Table, partition, mark.
+        losses: Partition, mark before the loss, sequence number after which the partition went on.
+    """
+    for name, rows, columns in (
+        ("marks", marks, {"tbl": pa.string(), "partition": pa.string(), "mark": pa.int64()}),
+        ("lost", losses, {"partition": pa.string(), "mark": pa.int64(), "after": pa.int64()}),
+    ):
+        arrays = [pa.array([row[at] for row in rows], kind) for at, kind in enumerate(columns.values())]
+        connection.register(f"given_{name}", pa.table(arrays, names=list(columns)))
+        connection.execute(f"CREATE TEMP TABLE {name} AS FROM given_{name}")
+    connection.execute(
+        "CREATE TEMP TABLE sealed AS SELECT partition, max(last_sequence) AS mark FROM batches GROUP BY 1"
+    )
+    for name in ("readings", "windows", "alarms", "rejected"):
+        connection.execute(
+            f"""CREATE TEMP VIEW sealed_{name} AS
+            SELECT t.* FROM {name} t JOIN sealed s USING (partition)
+            WHERE t.sequence_number <= s.mark AND NOT EXISTS (
+                FROM lost l
+                WHERE l.partition = t.partition AND t.sequence_number > l.mark AND t.sequence_number <= l.after)"""  # noqa: S608 own names
+        )
+
+
+_ACCOUNTING = """
+WITH expected AS (
+    UNPIVOT (
+        SELECT partition, sum(rows_windowed) AS windowed, sum(rows_late) AS late, sum(rows_duplicate) AS duplicate,
+            sum(rows_rejected) AS rejected, sum(rows_windows) AS windows, sum(rows_alarms) AS alarms
+        FROM batches GROUP BY partition
+    ) ON COLUMNS(* EXCLUDE (partition)) INTO NAME what VALUE n
+), found AS (
+    SELECT partition, outcome AS what, count(*) AS n FROM sealed_readings GROUP BY ALL
+    UNION ALL SELECT partition, 'rejected', count(*) FROM sealed_rejected GROUP BY ALL
+    UNION ALL SELECT partition, 'windows', count(*) FROM sealed_windows GROUP BY ALL
+    UNION ALL SELECT partition, 'alarms', count(*) FROM sealed_alarms GROUP BY ALL
+)
+SELECT partition || ': batches counts ' || coalesce(e.n, 0)::BIGINT || ' ' || what || ', stored are '
+    || coalesce(f.n, 0)::BIGINT AS detail
+FROM expected e FULL JOIN found f USING (partition, what)
+WHERE coalesce(e.n, 0) <> coalesce(f.n, 0)
+"""
+
+_SUMS = """
+SELECT partition || ' ' || first_sequence || '-' || last_sequence || ': total ' || rows_total || ' = ' || rows_windowed
+    || ' windowed + ' || rows_late || ' late + ' || rows_duplicate || ' duplicate + ' || rows_rejected || ' rejected'
+    AS detail
+FROM batches WHERE rows_total <> rows_windowed + rows_late + rows_duplicate + rows_rejected
+"""
+
+_DISJOINT = """
+SELECT partition || ': ' || first_sequence || '-' || last_sequence || ' comes after ' || before AS detail
+FROM (
+    SELECT partition, first_sequence, last_sequence, max(last_sequence) OVER (
+        PARTITION BY partition ORDER BY first_sequence, last_sequence
+        ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
+    FROM batches
+) WHERE first_sequence <= before OR last_sequence < first_sequence
+"""
+
+GAPS = """
+SELECT partition, before, first_sequence FROM (
+    SELECT partition, first_sequence,
+        lag(last_sequence) OVER (PARTITION BY partition ORDER BY first_sequence) AS before
+    FROM batches
+) WHERE first_sequence > before + 1 ORDER BY ALL
+"""
+
+_READING_KEYS = """
+SELECT partition || ' ' || sequence_number || ' ' || item || ': ' || count(*) || ' rows' AS detail
+FROM (
+    SELECT partition, sequence_number, item FROM readings
+    UNION ALL SELECT partition, sequence_number, item FROM rejected
+) GROUP BY partition, sequence_number, item HAVING count(*) > 1
+"""
+
+_WINDOW_KEYS = """
+SELECT partition || ' ' || device || ' ' || metric || ' ' || window_name || ' ' || window_start || ': ' || count(*)
+    || ' rows' AS detail
+FROM windows GROUP BY partition, device, metric, window_name, window_start HAVING count(*) > 1
+"""
+
+_ALARM_KEYS = """
+SELECT alarm_id || ' step ' || step || ': ' || count(*) || ' rows' AS detail
+FROM alarms GROUP BY alarm_id, step HAVING count(*) > 1
+"""
+
+_MARKS = """
+WITH highest AS (
+    SELECT 'readings' AS tbl, partition, max(sequence_number) AS high FROM readings GROUP BY ALL
+    UNION ALL SELECT 'windows', partition, max(sequence_number) FROM windows GROUP BY ALL
+    UNION ALL SELECT 'alarms', partition, max(sequence_number) FROM alarms GROUP BY ALL
+    UNION ALL SELECT 'rejected', partition, max(sequence_number) FROM rejected GROUP BY ALL
+    UNION ALL SELECT 'batches', partition, max(last_sequence) FROM batches GROUP BY ALL
+)
+SELECT tbl || ' ' || partition || ': rows up to ' || high || ', mark ' || coalesce(mark::VARCHAR, 'none') AS detail
+FROM highest LEFT JOIN marks USING (tbl, partition)
+WHERE mark IS NULL OR high > mark
+    OR (tbl = 'batches' AND high < mark AND NOT EXISTS (FROM lost l WHERE l.partition = partition AND l.after = mark))
+"""
+
+CHECKS = {
+    "every reading, window and alarm is stored as often as batches counts it": _ACCOUNTING,
+    "rows total = windowed + late + duplicate + rejected": _SUMS,
+    "ranges of batches are disjoint": _DISJOINT,
+    "readings and rejected rows have unique keys": _READING_KEYS,
+    "windows have unique keys": _WINDOW_KEYS,
+    "alarm transitions have unique keys": _ALARM_KEYS,
+    "no row is beyond its table's mark": _MARKS,
+}
+
+PARTITIONS = """
+SELECT b.partition, max(last_sequence) AS mark, sum(envelopes)::BIGINT AS envelopes,
+    sum(rows_total)::BIGINT AS rows_total, sum(rows_windowed)::BIGINT AS windowed, sum(rows_late)::BIGINT AS late,
+    sum(rows_duplicate)::BIGINT AS duplicate, sum(rows_rejected)::BIGINT AS rejected,
+    sum(rows_windows)::BIGINT AS windows, sum(rows_alarms)::BIGINT AS alarms, any_value(coalesce(u.n, 0)) AS unsealed
+FROM batches b LEFT JOIN (
+    SELECT partition, count(*) AS n FROM readings t JOIN sealed s USING (partition)
+    WHERE t.sequence_number > s.mark GROUP BY partition
+) u USING (partition)
+GROUP BY b.partition ORDER BY b.partition
+"""
