@@ -272,6 +272,8 @@ class ReceivingLink:
 
     def close(self) -> None:
         """Detach and disconnect; failures to say goodbye are of no interest."""
-        for each in (self._consumer, self._client):
+        # The SDK forgets to close the socket of a connection that has failed.
+        transport = getattr(getattr(self._consumer._handler, "_connection", None), "_transport", None)  # noqa: SLF001
+        for each in (self._consumer, self._client, transport):
             with contextlib.suppress(Exception):
                 each.close()

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from alumicatalyst.testing.eventhubs.amqp import DETACH, FLOW, Described, Symbol, Timestamp, UInt, ULong, encode
-from alumicatalyst.testing.eventhubs.model import Hub, HubError, Partition
 
 if TYPE_CHECKING:
     from alumicatalyst.testing.eventhubs.connection import Connection
+    from alumicatalyst.testing.eventhubs.model import Hub
+    from alumicatalyst.testing.eventhubs.partition import HubError, Partition
 
 WINDOW: Final = 5000
 CREDIT: Final = 1000
@@ -61,6 +62,18 @@ class Intake:
     batch: bool = False
     partial: bytearray | None = None
 
+    def assemble(self, payload: bytes, *, more: bool) -> bytes | None:
+        """Take one frame's part of a message; the message once it is complete."""
+        if more or self.partial is not None:
+            self.partial = self.partial if self.partial is not None else bytearray()
+            self.partial += payload
+            if more:
+                return None
+            payload, self.partial = bytes(self.partial), None
+        self.delivery_count += 1
+        self.credit -= 1
+        return payload
+
 
 @dataclass(eq=False)
 class Answers:
@@ -75,10 +88,18 @@ class Delivery:
     """A link on which a consumer receives: pushes the log from a position on, within credit and window."""
 
     def __init__(
-        self, connection: Connection, session: Session, handle: int, group: str, partition: Partition, *, metrics: bool
+        self,
+        connection: Connection,
+        session: Session,
+        handle: int,
+        group: str,
+        partition: Partition,
+        *,
+        start: int,
+        metrics: bool,
     ) -> None:
         self.handle = handle
-        self.next_sequence = 0
+        self._next_sequence = start
         self._connection = connection
         self._session = session
         self._group = group
@@ -105,9 +126,9 @@ class Delivery:
         if connection.paused:
             connection.stalled.add(self)
             return
-        self.next_sequence = max(self.next_sequence, self._partition.log.begin)
+        self._next_sequence = max(self._next_sequence, self._partition.log.begin)
         wanted = min(self._limit - self._delivered, session.remote_window)
-        messages = self._partition.log.read(self.next_sequence, wanted, _PUMP_BYTES) if wanted > 0 else []
+        messages = self._partition.log.read(self._next_sequence, wanted, _PUMP_BYTES) if wanted > 0 else []
         if messages:
             prefix = self._runtime_metrics() if self._metrics else b""
             for message in messages:
@@ -132,7 +153,7 @@ class Delivery:
             delivery_id,
         )
         room = connection.frame_bytes_max - _TRANSFER_OVERHEAD
-        frames = []
+        frames: list[bytes] = []
         for at in range(0, len(message), room):
             more = at + room < len(message)
             chunk = message if at == 0 and not more else message[at : at + room]
@@ -147,7 +168,7 @@ class Delivery:
         connection.write(b"".join(frames))
         session.next_delivery_id = (session.next_delivery_id + 1) & _UINT32
         self._delivered += 1
-        self.next_sequence += 1
+        self._next_sequence += 1
 
     def _runtime_metrics(self) -> bytes:
         known = self._partition.properties()

@@ -15,9 +15,12 @@ import tempfile
 import zlib
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Final
+from itertools import pairwise
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -82,7 +85,7 @@ def _load(path: Path, *, last: bool) -> _Segment | None:
     magic, first_sequence, first_offset, crc = _HEADER.unpack(header.ljust(_HEADER.size, b"\0"))
     if magic != _MAGIC or crc != zlib.crc32(header[:-4]):
         os.close(fd)
-        if last and os.path.getsize(path) <= HEADER_BYTES:
+        if last and path.stat().st_size <= HEADER_BYTES:
             path.unlink()
             return None
         raise LogDamaged(f"couldn't read {path}: its header is damaged; restore it or start with an empty directory")
@@ -153,7 +156,7 @@ class PartitionLog:
             paths = sorted(directory.glob("*.log"))
             loaded = [_load(path, last=path == paths[-1]) for path in paths]
             self._segments = [segment for segment in loaded if segment is not None]
-            for before, after in zip(self._segments, self._segments[1:], strict=False):
+            for before, after in pairwise(self._segments):
                 if before.first_sequence + len(before.offsets) != after.first_sequence:
                     raise LogDamaged(f"couldn't read {after.path}: a segment before it is missing; restore it")
         if not self._segments:
@@ -224,7 +227,7 @@ class PartitionLog:
             self._segments.pop(0).discard()
 
     def read(self, sequence: int, count: int, bytes_max: int) -> list[bytes]:
-        """Up to `count` messages from a sequence number on, at least one if there is one, of about `bytes_max` together."""
+        """Read up to `count` messages of about `bytes_max` together, at least one if there is one."""
         if not self._begin <= sequence < self.end or count <= 0:
             return []
         segment = self._segments[bisect_right(self._segments, sequence, key=lambda each: each.first_sequence) - 1]
@@ -236,7 +239,7 @@ class PartitionLog:
         end = offsets[stop] if stop < len(offsets) else segment.end_offset
         block = os.pread(segment.fd, end - start, segment.position(start))
         edges = [*offsets[first:stop], end]
-        return [block[a - start + RECORD_BYTES : b - start] for a, b in zip(edges, edges[1:], strict=False)]
+        return [block[a - start + RECORD_BYTES : b - start] for a, b in pairwise(edges)]
 
     def find_offset(self, offset: int, *, inclusive: bool) -> int:
         """Sequence number of the first record with an offset above (or at) the one given."""

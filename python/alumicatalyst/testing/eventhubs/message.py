@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from alumicatalyst.testing.eventhubs.amqp import (
     APPLICATION_PROPERTIES,
@@ -12,13 +11,14 @@ from alumicatalyst.testing.eventhubs.amqp import (
     FOOTER,
     MESSAGE_ANNOTATIONS,
     PROPERTIES,
-    DecodeError,
     Symbol,
-    decode,
+    described,
     encode,
-    map_entries,
-    sections,
 )
+from alumicatalyst.testing.eventhubs.decode import DecodeError, decode, map_entries, sections
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 PARTITION_KEY: Final = "x-opt-partition-key"
 _OWNED: Final = frozenset(("x-opt-sequence-number", "x-opt-offset", "x-opt-enqueued-time"))
@@ -108,7 +108,7 @@ def event_from(
     """An event made in this process, as if a producer had sent it."""
     raw = b""
     if annotations:
-        raw += bytes((0x00, 0x53, MESSAGE_ANNOTATIONS)) + encode({Symbol(name): v for name, v in annotations.items()})
+        raw += described(MESSAGE_ANNOTATIONS, encode({Symbol(name): v for name, v in annotations.items()}))
     if properties:
-        raw += bytes((0x00, 0x53, APPLICATION_PROPERTIES)) + encode(dict(properties))
-    return Event(raw + bytes((0x00, 0x53, DATA)) + encode(body))
+        raw += described(APPLICATION_PROPERTIES, encode(dict(properties)))
+    return Event(raw + described(DATA, encode(body)))

@@ -5,23 +5,30 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import ssl
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Any, Final, Self, TypeVar
+from typing import IO, TYPE_CHECKING, Any, Final, Self, TypeVar
 
-from alumicatalyst.testing.eventhubs.auth import POLICY
 from alumicatalyst.testing.eventhubs.connection import Connection
 from alumicatalyst.testing.eventhubs.log import RETENTION_BYTES, SEGMENT_BYTES
 from alumicatalyst.testing.eventhubs.message import event_from
 from alumicatalyst.testing.eventhubs.model import Namespace
+from alumicatalyst.testing.eventhubs.service import POLICY
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from types import TracebackType
+
+    from alumicatalyst.testing.eventhubs.partition import Partition
 
 _LOGGER = logging.getLogger(__name__)
 
 CONNECTIONS_MAX: Final = 256
+# Addresses to bind to that are none to connect to.
+_ANY: Final = frozenset(("", "0.0.0.0", "::"))  # noqa: S104
 _TICK_S: Final = 5.0
 _T = TypeVar("_T")
 
@@ -153,14 +160,21 @@ class Emulator:
         if self._thread is None:
             return
         self._call(self._server.close)
-        self._call(lambda: [connection.shut() for connection in list(self._connections)])
-        self._call(lambda: None)  # one more turn of the loop, so that the sockets are written to
-        self._call(lambda: [connection.abort() for connection in list(self._connections)])
+        for farewell in (Connection.shut, Connection.abort):
+            # Each call is at least one turn of the loop, in which the sockets are written to.
+            self._call(partial(self._each, farewell))
+            self._call(lambda: None)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._thread = None
         self._connections.clear()
         self._release.close()
+
+    def _each(self, action: Callable[[Connection], None]) -> int:
+        connections = list(self._connections)
+        for connection in connections:
+            action(connection)
+        return len(connections)
 
     def _call(self, function: Callable[[], _T]) -> _T:
         """Run a function in the server's thread and return what it returns."""
@@ -174,7 +188,7 @@ class Emulator:
 
     def connection_string(self, hub: str | None = None) -> str:
         """What a client needs to connect; with a hub, it has its EntityPath."""
-        host = "127.0.0.1" if self.host in ("", "0.0.0.0", "::") else self.host
+        host = "127.0.0.1" if self.host in _ANY else self.host
         parts = [
             f"Endpoint=sb://{host}:{self.port}",
             f"SharedAccessKeyName={POLICY}",
@@ -201,21 +215,27 @@ class Emulator:
 
         def add() -> None:
             now_ms = self._namespace.clock_ms() if enqueued_ms is None else enqueued_ms
-            self._namespace.hub(hub).partition(str(partition)).append(events, now_ms)
+            self._partition(hub, partition).append(events, now_ms)
 
         self._call(add)
 
     def cut(self) -> int:
         """Break all connections, as a network does; the number of them."""
-
-        def abort() -> int:
-            connections = list(self._connections)
-            for connection in connections:
-                connection.abort()
-            return len(connections)
-
-        return self._call(abort)
+        return self._call(lambda: self._each(Connection.abort))
 
     def expire(self, hub: str, partition: int | str, before: int) -> None:
         """Drop the events of a partition below a sequence number, as the end of their retention does."""
-        self._call(lambda: self._namespace.hub(hub).partition(str(partition)).log.expire(before))
+        self._call(lambda: self._partition(hub, partition).log.expire(before))
+
+    def held(self, hub: str, partition: int | str) -> range:
+        """The sequence numbers that a partition holds; `held(...).stop` is the next one to be given."""
+        return self._call(
+            lambda: range(self._partition(hub, partition).log.begin, self._partition(hub, partition).log.end)
+        )
+
+    def readers(self, hub: str, partition: int | str) -> int:
+        """How many links read a partition now."""
+        return self._call(lambda: self._partition(hub, partition).readers)
+
+    def _partition(self, hub: str, partition: int | str) -> Partition:
+        return self._namespace.hub(hub).partition(str(partition))
