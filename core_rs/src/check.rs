@@ -13,8 +13,6 @@ pub struct Definition {
     states: Option<Vec<(u32, f64)>>,
     converts: bool,
     range: [f64; 2],
-    /// Names of the definitions that the window stage evaluates, in order.
-    pub window_names: Vec<String>,
 }
 
 /// What a reading refers to, once its names are known.
@@ -151,7 +149,6 @@ impl Definition {
                 .map(|states| states.iter().map(|(text, code)| (texts.insert(text), f64::from(*code))).collect()),
             converts: !neutral,
             range: metric.range.unwrap_or([f64::NEG_INFINITY, f64::INFINITY]),
-            window_names: metric.windows.iter().filter(|w| w.hop_us == w.length_us).map(|w| w.name.clone()).collect(),
             metric: metric.clone(),
         }
     }

@@ -150,6 +150,7 @@ pub struct Count {
     pub late: i64,
     pub duplicate: i64,
     pub rejected: i64,
+    /// Valid readings without a score, whatever the reason.
     pub unscored: i64,
     pub windows: i64,
     pub alarms: i64,

@@ -6,11 +6,12 @@
 use crate::check::{Candidate, Catalog, Known};
 use crate::decode::{Decoded, Decoder, Envelopes, FRESH, Reason, Rejection, Vocabulary};
 use crate::dictionary::Dictionary;
+use crate::dictionary::compiled::Metric;
 use crate::error::Error;
 use crate::limits::{REJECTED_ENVELOPE_BYTES_MAX, REJECTED_READING_BYTES_MAX, TIME_MAX_US, TIME_MIN_US};
 use crate::output::{Cause, Count, DUPLICATE, LATE, Output, RejectedRow, WINDOWED, WindowRow};
 use crate::series::{Closed, Identity, Outcome, Series, Store, in_order};
-use crate::window::ClosedBy;
+use crate::window::{ClosedBy, Windows};
 use hashbrown::HashMap;
 use std::sync::Arc;
 
@@ -72,7 +73,7 @@ impl Partition {
         let window_ids = catalog
             .definitions
             .iter()
-            .map(|definition| definition.window_names.iter().map(|name| intern(&mut window_names, name)).collect())
+            .map(|definition| definition.metric.windows.iter().map(|window| intern(&mut window_names, &window.name)).collect())
             .collect();
         Self {
             id: id.into(),
@@ -389,26 +390,23 @@ impl Partition {
             let old = self.store.series(index);
             let device = self.vocabulary.devices.name(old.identity.device);
             let metric = self.vocabulary.metrics.name(old.identity.metric);
-            let names = &self.catalog.definitions[old.identity.definition as usize].window_names;
-            let unit = &self.catalog.definitions[old.identity.definition as usize].metric.unit;
-            let kept = next.adopt(device, metric, unit, &old, names);
-            for (window, (windows, name)) in old.windows.iter().zip(names).enumerate() {
-                if kept.contains(&window) {
-                    continue;
-                }
+            let metric_was = &self.catalog.definitions[old.identity.definition as usize].metric;
+            let kept = next.adopt(device, metric, metric_was, &old);
+            for windows in old.windows.iter().filter(|windows| !kept.contains(&windows.definition)) {
+                let window_name = &metric_was.windows[windows.definition as usize].name;
                 for pane in windows.panes() {
-                    let (end, identity) = (pane.start + windows.length, old.identity);
                     let row = WindowRow {
-                        device: identity.device,
-                        metric: identity.metric,
+                        device: old.identity.device,
+                        metric: old.identity.metric,
                         window_name: 0,
                         start: pane.start,
-                        end,
+                        end: pane.start + windows.length,
                         closed_by: ClosedBy::Flush,
                         stats: pane.stats,
                     };
-                    let due = Due { device: device.to_owned(), metric: metric.to_owned(), window_name: name.clone(), row };
-                    closed.push(((end, window, index), due));
+                    let names = (device.to_owned(), metric.to_owned(), window_name.clone());
+                    let due = Due { device: names.0, metric: names.1, window_name: names.2, row };
+                    closed.push(((row.end, windows.definition, index), due));
                 }
             }
         }
@@ -418,21 +416,22 @@ impl Partition {
     }
 
     /// Takes a series over from the previous dictionary; returns which of its window definitions live on.
-    fn adopt(&mut self, device: &str, metric: &str, unit: &str, old: &Series, old_names: &[String]) -> Vec<usize> {
+    fn adopt(&mut self, device: &str, metric: &str, metric_was: &Metric, old: &Series) -> Vec<u32> {
         let Some((known, identity)) = self.identify(device, metric) else { return Vec::new() };
-        let definition = &self.catalog.definitions[identity.definition as usize];
-        let mut series = Series::new(identity, &definition.metric);
+        let metric = &self.catalog.definitions[identity.definition as usize].metric;
+        let mut series = Series::new(identity, metric);
         series.watermark = old.watermark;
         series.newest = old.newest;
         series.seen = old.seen;
         series.recent.clone_from(&old.recent);
         let mut kept = Vec::new();
-        for (windows, name) in series.windows.iter_mut().zip(&definition.window_names) {
-            let same = |at: &usize| old_names[*at] == *name && old.windows[*at].length == windows.length;
-            // A value in another unit belongs in another window.
-            if let Some(at) = (0..old_names.len()).find(same).filter(|_| definition.metric.unit == *unit) {
-                *windows = old.windows[at].clone();
-                kept.push(at);
+        // A value in another unit belongs in another window.
+        for windows in series.windows.iter_mut().filter(|_| metric.unit == metric_was.unit) {
+            let definition = &metric.windows[windows.definition as usize];
+            let same = |was: &&Windows| metric_was.windows[was.definition as usize] == *definition;
+            if let Some(was) = old.windows.iter().find(same) {
+                kept.push(was.definition);
+                *windows = was.under(windows.definition);
             }
         }
         self.add(known, series);

@@ -53,14 +53,14 @@ pub struct Series {
 
 impl Series {
     pub fn new(identity: Identity, metric: &Metric) -> Self {
-        let tumbling = metric.windows.iter().filter(|window| window.hop_us == window.length_us);
+        let tumbling = (0..).zip(&metric.windows).filter(|(_, window)| window.hop_us == window.length_us);
         Self {
             identity,
             watermark: i64::MIN,
             newest: i64::MIN,
             seen: i64::MIN,
             recent: Vec::new(),
-            windows: tumbling.map(|window| Windows::new(window.length_us)).collect(),
+            windows: tumbling.map(|(definition, window)| Windows::new(definition, window.length_us)).collect(),
         }
     }
 }
@@ -265,10 +265,10 @@ impl Store {
 
     fn close(&mut self, index: u32, until: i64, closed_by: ClosedBy, closed: &mut Vec<Closed>) {
         let range = Self::range(&self.order[index as usize]);
-        for (window, windows) in self.windows[range].iter_mut().enumerate() {
-            let length = windows.length;
+        for windows in &mut self.windows[range] {
+            let (length, window) = (windows.length, windows.definition);
             windows.close(until, |pane| {
-                closed.push(Closed { end: pane.start + length, window: window as u32, series: index, closed_by, pane });
+                closed.push(Closed { end: pane.start + length, window, series: index, closed_by, pane });
             });
         }
         self.refresh(index);

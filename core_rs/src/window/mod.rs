@@ -50,11 +50,13 @@ pub struct Windows {
     newest: Pane,
     previous: Pane,
     older: Vec<Pane>,
+    /// Index of the definition within its metric.
+    pub definition: u32,
 }
 
 impl Windows {
-    pub fn new(length: i64) -> Self {
-        Self { length, closed_until: i64::MIN, newest: Pane::NONE, previous: Pane::NONE, older: Vec::new() }
+    pub fn new(definition: u32, length: i64) -> Self {
+        Self { length, closed_until: i64::MIN, newest: Pane::NONE, previous: Pane::NONE, older: Vec::new(), definition }
     }
 
     /// Puts a reading into its window if that is open; says so where it has closed.
@@ -134,6 +136,11 @@ impl Windows {
         self.closed_until = closed_until;
     }
 
+    /// The same windows as another definition of the same length, after a change of dictionary.
+    pub fn under(&self, definition: u32) -> Self {
+        Self { definition, ..self.clone() }
+    }
+
     /// All open windows, in no particular order.
     pub fn panes(&self) -> impl Iterator<Item = &Pane> {
         [&self.newest, &self.previous].into_iter().chain(&self.older).filter(|pane| pane.is_open())
@@ -162,7 +169,7 @@ mod tests {
 
     #[test]
     fn readings_open_windows_in_any_order_and_find_them_again() {
-        let mut windows = Windows::new(10);
+        let mut windows = Windows::new(0, 10);
         for (time, taken) in [(25, Taken::Opened), (5, Taken::Opened), (15, Taken::Opened), (41, Taken::Opened)] {
             assert_eq!(windows.take(i64::MIN, time, 1.0), taken);
         }
@@ -175,7 +182,7 @@ mod tests {
 
     #[test]
     fn a_closed_window_takes_nothing_and_closing_raises_closed_until() {
-        let mut windows = Windows::new(10);
+        let mut windows = Windows::new(0, 10);
         for time in [1, 11, 21] {
             windows.take(i64::MIN, time, 1.0);
         }
