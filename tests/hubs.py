@@ -54,7 +54,7 @@ def consumer(connection_string: str, group: str = "$Default", **options: Any) ->
     return EventHubConsumerClient.from_connection_string(connection_string, group, **options)
 
 
-def body_of(event: EventData) -> bytes:
+def body_of(event: Any) -> bytes:
     return b"".join(event.body)
 
 

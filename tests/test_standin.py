@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from azure.eventhub import EventData, TransportType
@@ -208,7 +208,7 @@ def test_speaks_tls(tmp_path: Path) -> None:
     context, ca_file = certificates(tmp_path)
     with Emulator({"plant": 1}, tls=context, key=KEY) as emulator:
         address = f"sb://127.0.0.1:{emulator.port}"
-        options = {"transport_type": TransportType.Amqp, "custom_endpoint_address": address}
+        options: dict[str, Any] = {"transport_type": TransportType.Amqp, "custom_endpoint_address": address}
         with producer(emulator.connection_string("plant"), connection_verify=ca_file, **options) as client:
             client.send_event(EventData("sealed"), partition_id="0")
         with (
@@ -226,7 +226,7 @@ def test_serves_the_asynchronous_client_too(emulator: Emulator) -> None:
     async def both() -> bytes:
         received: asyncio.Queue[bytes] = asyncio.Queue()
 
-        async def keep(_context: object, event: EventData) -> None:
+        async def keep(_context: Any, event: Any) -> None:
             await received.put(body_of(event))
 
         client = EventHubConsumerClient.from_connection_string(connection, "second")

@@ -274,6 +274,7 @@ class ReceivingLink:
         """Detach and disconnect; failures to say goodbye are of no interest."""
         # The SDK forgets to close the socket of a connection that has failed.
         transport = getattr(getattr(self._consumer._handler, "_connection", None), "_transport", None)  # noqa: SLF001
-        for each in (self._consumer, self._client, transport):
+        parts: list[Any] = [self._consumer, self._client, transport]
+        for each in parts:
             with contextlib.suppress(Exception):
                 each.close()

@@ -153,15 +153,23 @@ class PartitionLog:
         self._begin = 0
         if directory is not None:
             directory.mkdir(parents=True, exist_ok=True)
-            paths = sorted(directory.glob("*.log"))
-            loaded = [_load(path, last=path == paths[-1]) for path in paths]
-            self._segments = [segment for segment in loaded if segment is not None]
-            for before, after in pairwise(self._segments):
-                if before.first_sequence + len(before.offsets) != after.first_sequence:
-                    raise LogDamaged(f"couldn't read {after.path}: a segment before it is missing; restore it")
+            try:
+                self._load_all(sorted(directory.glob("*.log")))
+            except LogDamaged:
+                self.close()
+                raise
         if not self._segments:
             self._segments.append(_create(directory, 0, FIRST_OFFSET))
         self._begin = self._segments[0].first_sequence
+
+    def _load_all(self, paths: Sequence[Path]) -> None:
+        for path in paths:
+            segment = _load(path, last=path == paths[-1])
+            if segment is not None:
+                self._segments.append(segment)
+        for before, after in pairwise(self._segments):
+            if before.first_sequence + len(before.offsets) != after.first_sequence:
+                raise LogDamaged(f"couldn't read {after.path}: a segment before it is missing; restore it")
 
     @property
     def begin(self) -> int:
