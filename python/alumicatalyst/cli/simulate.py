@@ -77,6 +77,12 @@ def simulate(
         int,
         typer.Option(min=1, help="Copies of the plant; the others' devices are p2-..., p3-...", rich_help_panel=_LOAD),
     ] = 1,
+    dictionary_out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write the dictionary of all plants (.json), for the flow that reads them.", rich_help_panel=_LOAD
+        ),
+    ] = None,
     rate_multiplier: Annotated[
         float, typer.Option(help="Measure so many times as often.", rich_help_panel=_LOAD)
     ] = 1.0,
@@ -94,7 +100,10 @@ def simulate(
     ] = 0.0,
     reasons: Annotated[
         str,
-        typer.Option(help="For these reasons only (bad_json,out_of_range); else for all.", rich_help_panel=_FAULTS),
+        typer.Option(
+            help="For these reasons only (bad_json,out_of_range); else for all that a broker lets through.",
+            rich_help_panel=_FAULTS,
+        ),
     ] = "",
     silence: Annotated[
         float, typer.Option(help="Share of devices silent for a while in each 10 minutes.", rich_help_panel=_FAULTS)
@@ -145,6 +154,8 @@ def simulate(
         impairments=impairments,
     )
     simulator = Simulator(compiled, plan)
+    if dictionary_out is not None:
+        _write_dictionary(dictionary_out, compiled, plants)
     stop = threading.Event()
     _stop_on_signals(stop)
     destination = _open(to, connection_string, hub, simulator, stop)
@@ -186,6 +197,16 @@ def _open(to: Path | None, reference: str, hub: str, simulator: Simulator, stop:
     except ValueError as error:
         raise SettingsError(f"couldn't use --connection-string: {error}") from None
     return HubSink(secret.reveal(), hub, simulator, stop)
+
+
+def _write_dictionary(path: Path, compiled: dict[str, Any], plants: int) -> None:
+    from alumicatalyst._core import Dictionary
+    from alumicatalyst.simulator.plant import scaled
+
+    if path.suffix != ".json":
+        raise InputError(f"couldn't write the dictionary to {path}: the compiled form ends in .json")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(Dictionary.from_json(json.dumps(scaled(compiled, plants))).to_json(), encoding="utf-8")
 
 
 def _start_us(

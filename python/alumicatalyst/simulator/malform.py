@@ -62,7 +62,10 @@ def reading_reasons(compiled: Compiled, definition: Mapping[str, Any], wanted: t
         "bad_quality": members.quality is not None,
         "out_of_range": definition["range"] is not None,
         "repeated_key": True,
-        "too_many_series": compiled["unknown"] is not None and members.device is not None,
+        # A stranger's metric has no states, so a status of it would be rejected for another reason.
+        "too_many_series": (
+            compiled["unknown"] is not None and members.device is not None and definition["states"] is None
+        ),
     }
     return tuple(
         reason for reason in READING_REASONS if possible.get(reason, True) and (not wanted or reason in wanted)

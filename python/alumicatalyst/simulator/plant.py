@@ -137,6 +137,34 @@ def joining_assets(assets: set[str]) -> dict[str, str]:
     return {asset: asset if asset in parents else asset.rpartition("/")[0] or asset for asset in assets}
 
 
+def plant_prefix(plant: int) -> str:
+    """Return what the names of a plant's devices begin with: nothing for the dictionary's own."""
+    return "" if plant == 0 else f"p{plant + 1}-"
+
+
+def of_plant(asset: str, compiled: Compiled, plant: int) -> str:
+    """Return the path of an asset in another plant: the same, one level further below the site."""
+    if plant == 0:
+        return asset
+    site = str(compiled["site"])
+    return f"{site}/plant-{plant + 1}{asset.removeprefix(site)}" if asset.startswith(f"{site}/") else asset
+
+
+def scaled(compiled: Compiled, plants: int) -> dict[str, Any]:
+    """Return the compiled dictionary of several plants, for whoever reads what they send."""
+    series = [
+        {
+            **one,
+            "device": plant_prefix(plant) + one["device"],
+            "asset": of_plant(one["asset"], compiled, plant),
+        }
+        for plant in range(plants)
+        for one in compiled["series"]
+    ]
+    bounds = {**compiled["bounds"], "series": max(compiled["bounds"]["series"], len(series))}
+    return {**compiled, "bounds": bounds, "series": series}
+
+
 def build_fleet(compiled: Compiled, plan: Plan, accept: Callable[[str, str], bool] | None = None) -> Fleet:
     """Lay out the series of the dictionary for a plan; `accept(partition_key, device)` may leave some out."""
     names: dict[int, set[str]] = {}
@@ -149,15 +177,15 @@ def build_fleet(compiled: Compiled, plan: Plan, accept: Callable[[str, str], boo
     keys: dict[str, int] = {}
     columns: list[tuple[int, int, int, int]] = []
     for plant in range(plan.plants):
-        head, path = ("", "") if plant == 0 else (f"p{plant + 1}-", f"plant-{plant + 1}/")
+        head = plant_prefix(plant)
         for series in compiled["series"]:
             device = head + series["device"]
-            key = device if plan.key == "device" else path + joined[series["asset"]]
+            key = device if plan.key == "device" else of_plant(joined[series["asset"]], compiled, plant)
             if accept is not None and not accept(key, device):
                 continue
             if device not in devices:
                 devices[device] = len(devices)
-                assets.append(path + series["asset"])
+                assets.append(of_plant(series["asset"], compiled, plant))
             columns.append((devices[device], keys.setdefault(key, len(keys)), series["metric"], plant))
     if not columns and accept is None:
         raise InputError("couldn't simulate the plant: its dictionary names no devices; list them under [machine]")
@@ -208,7 +236,7 @@ def _groups(table: Any, devices: list[str], plan: Plan, compiled: Compiled, name
     plain = {device: frozenset(of_device) for device, of_device in names.items()}
     chosen: dict[tuple[int, Signal], list[int]] = {}
     for position, (device, _, metric, plant) in enumerate(table.tolist()):
-        name = devices[device].removeprefix("" if plant == 0 else f"p{plant + 1}-")
+        name = devices[device].removeprefix(plant_prefix(plant))
         chosen.setdefault((metric, signal_for(metrics[metric], plain[name])), []).append(position)
     groups = []
     for (metric, signal), members in chosen.items():
