@@ -30,7 +30,8 @@ SENDER = textwrap.dedent("""
 
 def run_demo(directory: Path, seconds: int, *, send: bool) -> dict[str, int]:
     """Run the demo as a user does; return its last line."""
-    command = [sys.executable, "-m", "alumicatalyst.cli.main", "demo", f"--seconds={seconds}", f"--directory={directory}"]
+    options = [f"--seconds={seconds}", f"--directory={directory}"]
+    command = [sys.executable, "-m", "alumicatalyst.cli.main", "demo", *options]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as demo:
         assert demo.stdout is not None
         lines = []
@@ -48,7 +49,7 @@ def run_demo(directory: Path, seconds: int, *, send: bool) -> dict[str, int]:
 def test_the_demo_ends_well_takes_a_strangers_reading_and_resumes(tmp_path):
     import polars as pl
 
-    first = run_demo(tmp_path, 6, send=True)
+    first = run_demo(tmp_path, 8, send=True)
     assert first["ok"]
     assert first["rows_total"] == first["windowed"] + first["late"] + first["duplicate"] + first["rejected"]
     assert first["rows_total"] == first["lake_rows"] > 100
@@ -57,7 +58,7 @@ def test_the_demo_ends_well_takes_a_strangers_reading_and_resumes(tmp_path):
     )
     assert sent.collect().height == 1
 
-    second = run_demo(tmp_path, 3, send=False)
+    second = run_demo(tmp_path, 8, send=False)
     assert second["ok"]
     assert second["rows_total"] > first["rows_total"]
     journal = pl.scan_delta(str(tmp_path / "lake" / "journal")).collect()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections import deque
@@ -145,7 +146,7 @@ class Analysis:
         numbers = np.maximum.accumulate(envelopes.column("sequence_number").to_numpy())
         ends = {int(np.searchsorted(numbers, row.after_sequence, side="right")) for row in self._pending}
         edges = sorted({0, envelopes.num_rows, *ends})
-        return [envelopes.slice(start, end - start) for start, end in zip(edges, edges[1:], strict=False)]
+        return [envelopes.slice(start, end - start) for start, end in itertools.pairwise(edges)]
 
     def _apply_journal(self, partition: Partition) -> list[Output]:
         """Apply the journal rows that stand right after what the partition has seen."""

@@ -122,6 +122,7 @@ class Intake:
         return self._reader.lag()
 
     def close(self) -> None:
+        """Stop reading."""
         self._reader.close()
 
 

@@ -1,4 +1,4 @@
-"""The plain loop: the same pieces as the Bytewax flow, in one thread, for replays, tests and where Bytewax cannot run."""
+"""The plain loop: the pieces of the Bytewax flow in one thread, for replays, tests and where Bytewax cannot run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bytewax's side of the pipeline: an input, a stateful step and an output around the pieces that the plain loop drives."""
+"""Bytewax's side of the pipeline: input, stateful step and output around the pieces that the plain loop drives."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def analyse(pipeline: Pipeline) -> Callable[[None], _Analyse]:
 
 
 class Output(DynamicSink[tuple[str, Analysed]]):
-    """The sinks, one set per worker. They are idempotent by the lake's marks, so Bytewax's epochs don't matter to them."""
+    """The sinks, one set per worker; the lake's marks make them idempotent, so Bytewax's epochs don't matter here."""
 
     def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, cast
+from typing import Annotated
 
 import typer
 
@@ -54,7 +54,7 @@ def run(
     )
     stop_metrics = metrics.serve(settings.runner.metrics_port)
     try:
-        match cast("Literal['bytewax', 'loop']", settings.runner.kind):
+        match settings.runner.kind:
             case "loop":
                 from alumicatalyst.runner import run_loop
 
