@@ -163,14 +163,14 @@ class Simulator:
         if plan.pack_us:
             pack = (rows.sent_us - plan.start_us) // plan.pack_us
             sender_keys = fleet.device_keys if plan.pack_by == "device" else fleet.key_keys
-            latency = mixed(sender_keys[senders], pack) % np.uint64(min(_LATENCY_MAX_US, plan.pack_us))
-            enqueued = plan.start_us + (pack + 1) * plan.pack_us + latency.astype(np.int64)
+            ready = plan.start_us + (pack + 1) * plan.pack_us
+            latency = mixed(sender_keys[senders], ready) % np.uint64(min(_LATENCY_MAX_US, plan.pack_us))
+            enqueued = ready + latency.astype(np.int64)
             order = np.lexsort((rows.series, rows.sent_us, senders, enqueued))
         else:
-            pack = rows.sent_us - plan.start_us
             enqueued = rows.sent_us + _SINGLE_LATENCY_US
             order = np.lexsort((rows.marks & COPY, rows.series, senders, enqueued))
-        rows, senders, pack, enqueued = rows.take(order), senders[order], pack[order], enqueued[order]
+        rows, senders, enqueued = rows.take(order), senders[order], enqueued[order]
         first = self._openings(rows, senders, enqueued)
         starts = np.flatnonzero(first)
         row_ends = np.append(starts[1:], len(rows))[: len(starts)].astype(np.int64)

@@ -161,6 +161,8 @@ def scaled(compiled: Compiled, plants: int) -> dict[str, Any]:
         for plant in range(plants)
         for one in compiled["series"]
     ]
+    metrics = compiled["metrics"]
+    series.sort(key=lambda one: (one["device"], metrics[one["metric"]]["name"]))
     bounds = {**compiled["bounds"], "series": max(compiled["bounds"]["series"], len(series))}
     return {**compiled, "bounds": bounds, "series": series}
 
