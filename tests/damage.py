@@ -40,12 +40,13 @@ def _fields(writer: Writer, made: dict[str, Any], role: str) -> list[str]:
         return []
     roles = {*writer.payload["device"], *writer.payload["time"], writer.payload["quality"], *writer.payload["ignore"]}
     metrics = [name for name in made if name not in roles]
-    return [writer.rng.choice(metrics)] if role == "value" else metrics
+    return [writer.rng.choice(metrics)] if role == "value" and metrics else metrics
 
 
 def _repeat(writer: Writer, made: dict[str, Any], _: Mapping[str, Any]) -> Any:
     name = writer.rng.choice(list(made))
-    made[name + AGAIN] = writer.rng.choice([made[name], made[name], None, 1])
+    # Twice the same: which of two different ones would count is nobody's business, the reading is refused.
+    made[name + AGAIN] = made[name]
     return made
 
 
@@ -58,15 +59,13 @@ def _new_metric(writer: Writer, made: dict[str, Any], _: Mapping[str, Any]) -> A
 
 
 def _two_failures(writer: Writer, made: dict[str, Any], metric: Mapping[str, Any]) -> Any:
-    for damage in writer.rng.sample(DAMAGES[:TO_OBJECTS], 2):
+    for damage in writer.rng.sample(TO_MEMBERS, 2):
         if made:
             made = damage(writer, made, metric)
-    return made
+    return _repeat(writer, made, metric) if made and writer.rng.random() < 0.3 else made
 
 
-# The first ones leave an object an object, so that two of them can be combined.
-TO_OBJECTS = 22
-DAMAGES: list[Damage] = [
+TO_MEMBERS: list[Damage] = [
     _set("device", ..., None, ""),
     _set("device", 5, True, ["pot-1"], {}, 1.5),
     _set("device", "pot-99", "stranger", "d" * 300, "pøt-1"),
@@ -86,8 +85,11 @@ DAMAGES: list[Damage] = [
     _set("quality", 0, 63, 32768, -5, RAW + "192.5", 1e300, RAW + "NaN"),
     _set("quality", "good", True, [], "192"),
     _set("quality", RAW + "19.20e1", 192.0, 64, None),
-    _repeat,
     _new_metric,
+]
+DAMAGES: list[Damage] = [
+    *TO_MEMBERS,
+    _repeat,
     _two_failures,
     _two_failures,
     lambda *_: {},

@@ -115,23 +115,28 @@ def items_of_object(node: Node, payload: Mapping[str, Any], properties: Mapping[
         whole.fail("missing_value")
     if len({name for name, _ in metrics}) < len(metrics):
         whole.fail("repeated_key")
-    if whole.failures:
+    # A device whose name is too long is known and unknown: that fails each reading, not the object.
+    of_device = whole.failures & {("unknown_device", "unknown_device")}
+    if whole.failures > of_device:
+        whole.failures -= of_device
         whole.whole_object = True
         return [whole]
     items = []
     for name, value in metrics:
         if value.kind == "null":
             continue
-        item = Item(node, device=whole.device, event_time=whole.event_time, quality=whole.quality)
-        item.metric = name or None
+        item = Item(node, set(of_device), device=whole.device, event_time=whole.event_time, quality=whole.quality)
+        item.metric = _metric_name(name, {})
+        if item.metric is None:
+            item.fail("unknown_metric")
         _read_value(item, value)
         items.append(item)
     return items
 
 
 def _member(node: Node, name: str | None) -> Node | None:
-    """An object's member; a null one counts as absent. Of a repeated one, the first."""
-    for member, value in node.members:
+    """An object's member; a null one counts as absent. Of a repeated one, the last."""
+    for member, value in reversed(node.members):
         if member == name:
             return None if value.kind == "null" else value
     return None
@@ -157,6 +162,8 @@ def _read_device(item: Item, found: Node | None) -> None:
         item.fail("wrong_type")
     elif found.text == "":
         item.fail("missing_device")
+    elif len(found.text.encode()) > NAME_BYTES_MAX:
+        item.fail("unknown_device")
     else:
         item.device = found.text
 
@@ -177,10 +184,16 @@ def _read_time(item: Item, found: Node | None, time_format: str) -> None:
 def _read_metric(item: Item, found: Node | None, rename: Mapping[str, str]) -> None:
     if found is not None and found.kind != "string":
         item.fail("wrong_type")
-    elif found is None or found.text == "":
-        item.fail("unknown_metric")
     else:
-        item.metric = rename.get(found.text, found.text)
+        item.metric = _metric_name(found.text if found is not None else "", rename)
+        if item.metric is None:
+            item.fail("unknown_metric")
+
+
+def _metric_name(text: str, rename: Mapping[str, str]) -> str | None:
+    """The name of a metric as the dictionary has it; None if no metric can have it."""
+    name = rename.get(text, text)
+    return name if 0 < len(name.encode()) <= NAME_BYTES_MAX else None
 
 
 def _read_value(item: Item, found: Node | None) -> None:

@@ -53,12 +53,13 @@ def dictionary(
 ) -> dict[str, Any]:
     """A compiled dictionary; `series` gives each device's metrics."""
     metrics: list[dict[str, Any]] = []
-    listed = []
-    for device, definitions in series.items():
-        for definition in definitions:
-            if definition not in metrics:
-                metrics.append(definition)
-            listed.append({"device": device, "asset": f"line-1/{device}", "metric": metrics.index(definition)})
+    for definitions in series.values():
+        metrics += [definition for definition in definitions if definition not in metrics]
+    listed = [
+        {"device": device, "asset": f"example/test/{device}", "metric": metrics.index(definition)}
+        for device, definitions in sorted(series.items())
+        for definition in sorted(definitions, key=lambda definition: str(definition["name"]))
+    ]
     return {
         "name": name,
         "version": "1",
@@ -89,7 +90,7 @@ FURNACE = metric(
 STATUS = metric(
     "status",
     15,
-    unit="",
+    unit="1",
     states={"off": 0, "melting": 1, "holding": 2, "fault": 9},
     out_of_orderness_us=20 * SECOND,
     idle_us=10 * SECOND,

@@ -165,7 +165,7 @@ def unmoved(run: Run, name: str, moved: int) -> list[dict[str, Any]]:
         {
             column: value - moved if column in times and value is not None else value
             for column, value in row.items()
-            if column not in ("body", "detail")
+            if column not in ("body", "body_bytes", "detail")
         }
         for row in rows_of(run.table(name))
     ]
