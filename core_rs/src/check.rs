@@ -110,7 +110,12 @@ impl Catalog {
 
     /// Checks a reading of a known series and brings its value into the canonical unit.
     #[inline(always)]
-    pub fn check(&self, definition: u32, reading: &Candidate, partition_time: i64) -> Result<f64, (Reason, &'static str)> {
+    pub fn check(
+        &self,
+        definition: u32,
+        reading: &Candidate,
+        partition_time: i64,
+    ) -> Result<f64, (Reason, &'static str)> {
         let definition = &self.definitions[definition as usize];
         let mut value = reading.value;
         if definition.states.is_some() || value.is_nan() {
@@ -123,7 +128,8 @@ impl Catalog {
             }
         }
         if reading.quality < QUALITY_MIN {
-            let what = if reading.quality < 0 { "the quality is no integer from 0 to 32767" } else { "the quality is bad" };
+            let what =
+                if reading.quality < 0 { "the quality is no integer from 0 to 32767" } else { "the quality is bad" };
             return Err((Reason::BadQuality, what));
         }
         if value < definition.range[0] || value > definition.range[1] {
@@ -141,7 +147,8 @@ impl Catalog {
 
 impl Definition {
     fn new(metric: &Metric, texts: &mut Names) -> Self {
-        let neutral = metric.conversion.subtract == 0.0 && metric.conversion.multiply == 1.0 && metric.conversion.divide == 1.0;
+        let neutral =
+            metric.conversion.subtract == 0.0 && metric.conversion.multiply == 1.0 && metric.conversion.divide == 1.0;
         Self {
             states: metric
                 .states
@@ -158,14 +165,20 @@ impl Definition {
     fn code(&self, value: f64) -> Result<f64, (Reason, &'static str)> {
         match (&self.states, text_of(value)) {
             (None, _) => Err((Reason::WrongType, "the value is a string, a number was expected")),
-            (Some(_), Some(text)) if text >= FRESH => Err((Reason::UnknownStatus, "the status is none of the metric's states")),
+            (Some(_), Some(text)) if text >= FRESH => {
+                Err((Reason::UnknownStatus, "the status is none of the metric's states"))
+            }
             (Some(states), Some(text)) => {
                 let code = states.iter().find(|(known, _)| *known == text);
                 code.map(|(_, code)| *code).ok_or((Reason::UnknownStatus, "the status is none of the metric's states"))
             }
             (Some(states), None) => {
                 let known = states.iter().any(|(_, code)| *code == value);
-                if known { Ok(value) } else { Err((Reason::UnknownStatus, "the number is the code of none of the metric's states")) }
+                if known {
+                    Ok(value)
+                } else {
+                    Err((Reason::UnknownStatus, "the number is the code of none of the metric's states"))
+                }
             }
         }
     }

@@ -1,4 +1,4 @@
-//! The exact core of AlumiCatalyst. Bytes, times and state are arguments; there is no I/O, clock, thread or Python here.
+//! The exact core of `AlumiCatalyst`. Bytes, times and state are arguments; no I/O, clock, thread or Python is here.
 //!
 //! ```text
 //! envelopes -> decode -> check -> order (watermark per series) -> windows and statistics -> one Output per batch

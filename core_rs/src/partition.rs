@@ -43,7 +43,8 @@ pub struct Partition {
     pub(crate) dictionary: Arc<Dictionary>,
     pub(crate) last_sequence: i64,
     pub(crate) journal_ordinal: i64,
-    pub(crate) partition_time: Option<i64>,
+    /// Newest enqueued time so far.
+    pub(crate) newest_enqueued: Option<i64>,
     pub(crate) due: Vec<Due>,
     pub(crate) catalog: Catalog,
     pub(crate) vocabulary: Vocabulary,
@@ -73,13 +74,15 @@ impl Partition {
         let window_ids = catalog
             .definitions
             .iter()
-            .map(|definition| definition.metric.windows.iter().map(|window| intern(&mut window_names, &window.name)).collect())
+            .map(|definition| {
+                definition.metric.windows.iter().map(|window| intern(&mut window_names, &window.name)).collect()
+            })
             .collect();
         Self {
             id: id.into(),
             last_sequence: -1,
             journal_ordinal: -1,
-            partition_time: None,
+            newest_enqueued: None,
             due: Vec::new(),
             store: Store::default(),
             live: vec![ABSENT; compiled.series.len()],
@@ -159,7 +162,7 @@ impl Partition {
             self.envelope(envelope, batch, &mut decoded, &mut walk);
         }
         walk.out.last = self.last_sequence;
-        walk.out.partition_time = self.partition_time;
+        walk.out.partition_time = self.newest_enqueued;
         let out = walk.finish(&mut decoded);
         self.decoded = decoded;
         out
@@ -168,8 +171,8 @@ impl Partition {
     fn envelope(&mut self, envelope: usize, batch: &Batch<'_>, decoded: &mut Decoded, walk: &mut Walk) {
         let sequence_number = batch.sequence_numbers[envelope];
         let enqueued_time = batch.enqueued_times[envelope].clamp(TIME_MIN_US, TIME_MAX_US);
-        let partition_time = self.partition_time.map_or(enqueued_time, |time| time.max(enqueued_time));
-        self.partition_time = Some(partition_time);
+        let partition_time = self.newest_enqueued.map_or(enqueued_time, |time| time.max(enqueued_time));
+        self.newest_enqueued = Some(partition_time);
         self.last_sequence = sequence_number;
         let body = &batch.bodies[batch.offsets[envelope] as usize..batch.offsets[envelope + 1] as usize];
         walk.begin(Count { sequence_number, enqueued_time, body_bytes: body.len() as i64, ..Count::default() });
@@ -222,7 +225,13 @@ impl Partition {
 
     /// Takes one decoded reading in, or says why not.
     #[inline(always)]
-    fn reading(&mut self, cause: Cause, partition_time: i64, decoded: &mut Decoded, walk: &mut Walk) -> Result<(), (Reason, &'static str)> {
+    fn reading(
+        &mut self,
+        cause: Cause,
+        partition_time: i64,
+        decoded: &mut Decoded,
+        walk: &mut Walk,
+    ) -> Result<(), (Reason, &'static str)> {
         let at = walk.read;
         let mut reading = Candidate {
             device: decoded.device[at],
@@ -265,11 +274,17 @@ impl Partition {
 
     /// The series of a reading that passed every other check, made if the bound allows.
     #[inline(never)]
-    fn appear(&mut self, known: Known, definition: u32, reading: &mut Candidate, fresh: &[Box<str>]) -> Result<u32, (Reason, &'static str)> {
-        if known == Known::Accepted {
-            if let Some(series) = self.accepted.get(&(reading.device, reading.metric)) {
-                return Ok(*series);
-            }
+    fn appear(
+        &mut self,
+        known: Known,
+        definition: u32,
+        reading: &mut Candidate,
+        fresh: &[Box<str>],
+    ) -> Result<u32, (Reason, &'static str)> {
+        if known == Known::Accepted
+            && let Some(series) = self.accepted.get(&(reading.device, reading.metric))
+        {
+            return Ok(*series);
         }
         if self.store.len() >= self.dictionary.compiled().bounds.series as usize {
             return Err((Reason::TooManySeries, "the partition holds as many series as bounds.series allows"));
@@ -363,7 +378,7 @@ impl Partition {
         }
         self.journal_ordinal = ordinal;
         let mut walk = Walk::new(self.last_sequence, 0);
-        if let Some(enqueued_time) = self.partition_time {
+        if let Some(enqueued_time) = self.newest_enqueued {
             self.last_sequence = sequence_number;
             walk.begin(Count { sequence_number, enqueued_time, ..Count::default() });
             let cause = Cause { sequence_number, item: -1, enqueued_time };
@@ -373,7 +388,7 @@ impl Partition {
             walk.out.counts.push(walk.count);
         }
         walk.out.last = self.last_sequence;
-        walk.out.partition_time = self.partition_time;
+        walk.out.partition_time = self.newest_enqueued;
         Ok(walk.finish(&mut Decoded::default()))
     }
 
@@ -383,7 +398,7 @@ impl Partition {
         let mut next = Self::new(std::mem::take(&mut self.id), dictionary);
         next.last_sequence = self.last_sequence;
         next.journal_ordinal = ordinal;
-        next.partition_time = self.partition_time;
+        next.newest_enqueued = self.newest_enqueued;
         next.due = std::mem::take(&mut self.due);
         let mut closed = Vec::new();
         for index in 0..self.store.len() as u32 {
@@ -440,7 +455,10 @@ impl Partition {
 
     /// The series that two names stand for under this dictionary, entering them into the vocabulary where accepted.
     pub(crate) fn identify(&mut self, device: &str, metric: &str) -> Option<(Known, Identity)> {
-        let ids = (self.vocabulary.devices.get(device).unwrap_or(FRESH), self.vocabulary.metrics.get(metric).unwrap_or(FRESH));
+        let ids = (
+            self.vocabulary.devices.get(device).unwrap_or(FRESH),
+            self.vocabulary.metrics.get(metric).unwrap_or(FRESH),
+        );
         let known = self.catalog.find(ids.0, ids.1).ok()?;
         let definition = self.catalog.definition(known);
         let device = self.vocabulary.devices.insert(device);
@@ -460,7 +478,9 @@ impl Batch<'_> {
             && self.offsets.is_sorted()
             && self.offsets.last().is_some_and(|last| *last <= self.bodies.len() as i64);
         if !sound {
-            return Err(Error::Envelopes("couldn't read a batch of envelopes: its columns don't fit together".to_owned()));
+            return Err(Error::Envelopes(
+                "couldn't read a batch of envelopes: its columns don't fit together".to_owned(),
+            ));
         }
         match self.sequence_numbers.iter().find(|number| **number < 0) {
             Some(number) => Err(Error::Envelopes(format!(
@@ -563,5 +583,9 @@ fn intern(names: &mut Vec<String>, name: &str) -> u32 {
 }
 
 fn unlisted(reason: Reason) -> &'static str {
-    if reason == Reason::UnknownDevice { "the dictionary lists no such device" } else { "the dictionary lists no such metric of this device" }
+    if reason == Reason::UnknownDevice {
+        "the dictionary lists no such device"
+    } else {
+        "the dictionary lists no such metric of this device"
+    }
 }

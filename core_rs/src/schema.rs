@@ -1,5 +1,7 @@
 //! Names and types of every table and column: the only definition. The lake, the stubs and the docs are checked against it.
 
+use Type::{Binary, Bool, Float32, Float64, Int16, Int32, Int64, LargeBinary, PlainText, Properties, Text, Time};
+
 /// The types that tables are made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Type {
@@ -51,152 +53,143 @@ const CAUSE: [Column; 4] = [
 pub const DATE: Column = some("date", Type::Date);
 
 /// Tables that cannot be named are not tables.
-pub const TABLES: [&str; 8] = ["envelopes", "readings", "windows", "alarms", "rejected", "counts", "batches", "journal"];
+pub const TABLES: [&str; 8] =
+    ["envelopes", "readings", "windows", "alarms", "rejected", "counts", "batches", "journal"];
+
+const ENVELOPES: &[Column] = &[
+    some("body", LargeBinary),
+    some("sequence_number", Int64),
+    maybe("offset", PlainText),
+    some("enqueued_time", Time),
+    maybe("properties", Properties),
+];
+
+const READINGS: &[Column] = &[
+    some("device", Text),
+    some("metric", Text),
+    some("event_time", Time),
+    some("value", Float64),
+    some("quality", Int16),
+    some("outcome", Text),
+    some("windows_missed", Int16),
+    maybe("lateness_us", Int64),
+    some("score_state", Text),
+    maybe("score", Float32),
+];
+
+const WINDOWS: &[Column] = &[
+    some("device", Text),
+    some("metric", Text),
+    some("window_name", Text),
+    some("window_start", Time),
+    some("window_end", Time),
+    some("closed_by", Text),
+    some("count", Int64),
+    maybe("mean", Float64),
+    maybe("min", Float64),
+    maybe("max", Float64),
+    maybe("first", Float64),
+    maybe("last", Float64),
+    maybe("std", Float64),
+    some("first_time", Time),
+    some("last_time", Time),
+    maybe("slope_per_s", Float64),
+    maybe("score_max", Float32),
+];
+
+const ALARMS: &[Column] = &[
+    some("alarm_id", PlainText),
+    some("step", Int32),
+    some("transition", Text),
+    some("device", Text),
+    some("metric", Text),
+    maybe("asset", Text),
+    some("alarm_rule", Text),
+    some("priority", Text),
+    some("onset_time", Time),
+    some("event_time", Time),
+    some("value", Float64),
+    maybe("threshold", Float64),
+    some("peak", Float64),
+    maybe("score", Float32),
+    some("message", PlainText),
+];
+
+const REJECTED: &[Column] = &[
+    some("reason", Text),
+    some("detail", PlainText),
+    maybe("device", PlainText),
+    maybe("metric", PlainText),
+    maybe("event_time", Time),
+    some("body", Binary),
+    some("body_bytes", Int64),
+];
+
+const COUNTS: &[Column] = &[
+    some("sequence_number", Int64),
+    some("enqueued_time", Time),
+    some("body_bytes", Int64),
+    some("rows_total", Int64),
+    some("rows_windowed", Int64),
+    some("rows_late", Int64),
+    some("rows_duplicate", Int64),
+    some("rows_rejected", Int64),
+    some("rows_unscored", Int64),
+    some("rows_windows", Int64),
+    some("rows_alarms", Int64),
+    maybe("event_time_min", Time),
+    maybe("event_time_max", Time),
+];
+
+const BATCHES: &[Column] = &[
+    some("partition", Text),
+    some("first_sequence", Int64),
+    some("last_sequence", Int64),
+    some("envelopes", Int64),
+    some("redelivered", Int64),
+    some("body_bytes", Int64),
+    some("rows_total", Int64),
+    some("rows_windowed", Int64),
+    some("rows_late", Int64),
+    some("rows_duplicate", Int64),
+    some("rows_rejected", Int64),
+    some("rows_unscored", Int64),
+    some("rows_windows", Int64),
+    some("rows_alarms", Int64),
+    maybe("event_time_min", Time),
+    maybe("event_time_max", Time),
+    some("enqueued_time_max", Time),
+    some("dictionary_version", Text),
+    some("dictionary_sha256", Text),
+    some("software_version", Text),
+    some("cold_start", Bool),
+    some("decode_us", Int64),
+    some("analyse_us", Int64),
+    some("committed_time", Time),
+];
+
+const JOURNAL: &[Column] = &[
+    some("partition", Text),
+    some("after_sequence", Int64),
+    some("ordinal", Int64),
+    some("kind", Text),
+    some("time", Time),
+    some("body", PlainText),
+];
 
 /// Columns of a table, as the core emits it: without `date`, which [`stored`] adds.
 pub fn columns(table: &str) -> Option<Vec<Column>> {
-    use Type::{Binary, Bool, Float32, Float64, Int16, Int32, Int64, LargeBinary, PlainText, Properties, Text, Time};
-    let (caused, own): (bool, &[Column]) = match table {
-        "envelopes" => (
-            false,
-            &[
-                some("body", LargeBinary),
-                some("sequence_number", Int64),
-                maybe("offset", PlainText),
-                some("enqueued_time", Time),
-                maybe("properties", Properties),
-            ],
-        ),
-        "readings" => (
-            true,
-            &[
-                some("device", Text),
-                some("metric", Text),
-                some("event_time", Time),
-                some("value", Float64),
-                some("quality", Int16),
-                some("outcome", Text),
-                some("windows_missed", Int16),
-                maybe("lateness_us", Int64),
-                some("score_state", Text),
-                maybe("score", Float32),
-            ],
-        ),
-        "windows" => (
-            true,
-            &[
-                some("device", Text),
-                some("metric", Text),
-                some("window_name", Text),
-                some("window_start", Time),
-                some("window_end", Time),
-                some("closed_by", Text),
-                some("count", Int64),
-                maybe("mean", Float64),
-                maybe("min", Float64),
-                maybe("max", Float64),
-                maybe("first", Float64),
-                maybe("last", Float64),
-                maybe("std", Float64),
-                some("first_time", Time),
-                some("last_time", Time),
-                maybe("slope_per_s", Float64),
-                maybe("score_max", Float32),
-            ],
-        ),
-        "alarms" => (
-            true,
-            &[
-                some("alarm_id", PlainText),
-                some("step", Int32),
-                some("transition", Text),
-                some("device", Text),
-                some("metric", Text),
-                maybe("asset", Text),
-                some("alarm_rule", Text),
-                some("priority", Text),
-                some("onset_time", Time),
-                some("event_time", Time),
-                some("value", Float64),
-                maybe("threshold", Float64),
-                some("peak", Float64),
-                maybe("score", Float32),
-                some("message", PlainText),
-            ],
-        ),
-        "rejected" => (
-            true,
-            &[
-                some("reason", Text),
-                some("detail", PlainText),
-                maybe("device", PlainText),
-                maybe("metric", PlainText),
-                maybe("event_time", Time),
-                some("body", Binary),
-                some("body_bytes", Int64),
-            ],
-        ),
-        "counts" => (
-            false,
-            &[
-                some("sequence_number", Int64),
-                some("enqueued_time", Time),
-                some("body_bytes", Int64),
-                some("rows_total", Int64),
-                some("rows_windowed", Int64),
-                some("rows_late", Int64),
-                some("rows_duplicate", Int64),
-                some("rows_rejected", Int64),
-                some("rows_unscored", Int64),
-                some("rows_windows", Int64),
-                some("rows_alarms", Int64),
-                maybe("event_time_min", Time),
-                maybe("event_time_max", Time),
-            ],
-        ),
-        "batches" => (
-            false,
-            &[
-                some("partition", Text),
-                some("first_sequence", Int64),
-                some("last_sequence", Int64),
-                some("envelopes", Int64),
-                some("redelivered", Int64),
-                some("body_bytes", Int64),
-                some("rows_total", Int64),
-                some("rows_windowed", Int64),
-                some("rows_late", Int64),
-                some("rows_duplicate", Int64),
-                some("rows_rejected", Int64),
-                some("rows_unscored", Int64),
-                some("rows_windows", Int64),
-                some("rows_alarms", Int64),
-                maybe("event_time_min", Time),
-                maybe("event_time_max", Time),
-                some("enqueued_time_max", Time),
-                some("dictionary_version", Text),
-                some("dictionary_sha256", Text),
-                some("software_version", Text),
-                some("cold_start", Bool),
-                some("decode_us", Int64),
-                some("analyse_us", Int64),
-                some("committed_time", Time),
-            ],
-        ),
-        "journal" => (
-            false,
-            &[
-                some("partition", Text),
-                some("after_sequence", Int64),
-                some("ordinal", Int64),
-                some("kind", Text),
-                some("time", Time),
-                some("body", PlainText),
-            ],
-        ),
+    let (head, own): (&[Column], &[Column]) = match table {
+        "envelopes" => (&[], ENVELOPES),
+        "readings" => (&CAUSE, READINGS),
+        "windows" => (&CAUSE, WINDOWS),
+        "alarms" => (&CAUSE, ALARMS),
+        "rejected" => (&CAUSE, REJECTED),
+        "counts" => (&[], COUNTS),
+        "batches" => (&[], BATCHES),
+        "journal" => (&[], JOURNAL),
         _ => return None,
     };
-    let head: &[Column] = if caused { &CAUSE } else { &[] };
     Some([head, own].concat())
 }
 

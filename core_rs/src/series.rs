@@ -202,7 +202,11 @@ impl Store {
         }
         // limits.rs keeps the definitions of a metric few.
         let missed = missed as i16;
-        if late { Outcome::Late { missed, by_us: before.saturating_sub(time).max(0) } } else { Outcome::Windowed { missed } }
+        if late {
+            Outcome::Late { missed, by_us: before.saturating_sub(time).max(0) }
+        } else {
+            Outcome::Windowed { missed }
+        }
     }
 
     /// What happens once a window rather than at every reading: one opened, or the watermark passed the end of some.
@@ -239,7 +243,12 @@ impl Store {
 
     /// Closes the windows of the series that have been idle at `partition_time` for as long as their metric allows.
     #[inline]
-    pub fn close_silent<'m>(&mut self, partition_time: i64, metric_of: impl Fn(Identity) -> &'m Metric, closed: &mut Vec<Closed>) {
+    pub fn close_silent<'m>(
+        &mut self,
+        partition_time: i64,
+        metric_of: impl Fn(Identity) -> &'m Metric,
+        closed: &mut Vec<Closed>,
+    ) {
         while self.silence.peek().is_some_and(|Reverse((due, _))| *due <= partition_time) {
             let Some(Reverse((due, index))) = self.silence.pop() else { return };
             let order = &mut self.order[index as usize];

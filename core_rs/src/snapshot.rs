@@ -43,8 +43,8 @@ impl Partition {
         out.integer(self.last_sequence);
         out.integer(self.journal_ordinal);
         out.text(self.dictionary.sha256());
-        out.integer(i64::from(self.partition_time.is_some()));
-        out.integer(self.partition_time.unwrap_or(0));
+        out.integer(i64::from(self.newest_enqueued.is_some()));
+        out.integer(self.newest_enqueued.unwrap_or(0));
         out.integer(self.due.len() as i64);
         for due in &self.due {
             out.text(&due.device);
@@ -82,7 +82,7 @@ impl Partition {
         partition.last_sequence = info.last_sequence;
         partition.journal_ordinal = info.journal_ordinal;
         let known = input.integer()? != 0;
-        partition.partition_time = Some(input.integer()?).filter(|_| known);
+        partition.newest_enqueued = Some(input.integer()?).filter(|_| known);
         for _ in 0..input.length(8)? {
             partition.due.push(input.due()?);
         }

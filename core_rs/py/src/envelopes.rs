@@ -16,7 +16,8 @@ pub(crate) struct Envelopes<'a> {
 
 impl<'a> Envelopes<'a> {
     pub(crate) fn of(batch: &'a RecordBatch, wanted: &[String]) -> Result<Self, Error> {
-        let bodies = column(batch, "body")?.as_binary_opt::<i64>().ok_or_else(|| mistyped(batch, "body", "large_binary"))?;
+        let bodies =
+            column(batch, "body")?.as_binary_opt::<i64>().ok_or_else(|| mistyped(batch, "body", "large_binary"))?;
         let sequence_numbers = column(batch, "sequence_number")?
             .as_primitive_opt::<Int64Type>()
             .ok_or_else(|| mistyped(batch, "sequence_number", "int64"))?;
@@ -24,7 +25,12 @@ impl<'a> Envelopes<'a> {
             .as_primitive_opt::<TimestampMicrosecondType>()
             .ok_or_else(|| mistyped(batch, "enqueued_time", "timestamp[us, UTC]"))?;
         let properties = if wanted.is_empty() { Vec::new() } else { properties(batch, wanted)? };
-        Ok(Self { bodies, sequence_numbers: sequence_numbers.values(), enqueued_times: enqueued_times.values(), properties })
+        Ok(Self {
+            bodies,
+            sequence_numbers: sequence_numbers.values(),
+            enqueued_times: enqueued_times.values(),
+            properties,
+        })
     }
 
     pub(crate) fn batch(&self) -> Batch<'_> {
@@ -41,10 +47,14 @@ impl<'a> Envelopes<'a> {
 /// A required column without nulls.
 fn column<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a ArrayRef, Error> {
     let column = batch.column_by_name(name).ok_or_else(|| {
-        Error::Envelopes(format!("couldn't read a batch of envelopes: there is no column {name}; see schema(\"envelopes\")"))
+        Error::Envelopes(format!(
+            "couldn't read a batch of envelopes: there is no column {name}; see schema(\"envelopes\")"
+        ))
     })?;
     if column.null_count() > 0 {
-        return Err(Error::Envelopes(format!("couldn't read a batch of envelopes: column {name} holds nulls; fill or drop them")));
+        return Err(Error::Envelopes(format!(
+            "couldn't read a batch of envelopes: column {name} holds nulls; fill or drop them"
+        )));
     }
     Ok(column)
 }

@@ -2,8 +2,8 @@
 
 use crate::door::{poisoned, run};
 use alumicatalyst_core::error::Error;
-use alumicatalyst_core::limits::SERIES_MAX;
 use alumicatalyst_core::kernel::TumblingWindows as Kernel;
+use alumicatalyst_core::limits::SERIES_MAX;
 use alumicatalyst_core::series::Closed;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float64Type, Int64Type, UInt32Type};
@@ -64,7 +64,11 @@ impl TumblingWindows {
 }
 
 /// A required column of a type, without nulls.
-fn column<'a, T>(batch: &'a RecordBatch, name: &str, of: impl Fn(&'a ArrayRef) -> Option<&'a T>) -> Result<&'a T, Error> {
+fn column<'a, T>(
+    batch: &'a RecordBatch,
+    name: &str,
+    of: impl Fn(&'a ArrayRef) -> Option<&'a T>,
+) -> Result<&'a T, Error> {
     let found = batch.column_by_name(name).filter(|column| column.null_count() == 0);
     found.and_then(of).ok_or_else(|| {
         Error::Envelopes(format!(
@@ -75,7 +79,8 @@ fn column<'a, T>(batch: &'a RecordBatch, name: &str, of: impl Fn(&'a ArrayRef) -
 
 fn table(rows: &[Closed]) -> RecordBatch {
     let integers = |value: fn(&Closed) -> i64| Arc::new(rows.iter().map(value).collect::<Int64Array>()) as ArrayRef;
-    let floats = |value: fn(&Closed) -> Option<f64>| Arc::new(rows.iter().map(value).collect::<Float64Array>()) as ArrayRef;
+    let floats =
+        |value: fn(&Closed) -> Option<f64>| Arc::new(rows.iter().map(value).collect::<Float64Array>()) as ArrayRef;
     let columns: [(&str, ArrayRef); 12] = [
         ("series", Arc::new(UInt32Array::from_iter_values(rows.iter().map(|row| row.series)))),
         ("window_start", integers(|row| row.pane.start)),
@@ -91,7 +96,10 @@ fn table(rows: &[Closed]) -> RecordBatch {
         ("slope_per_s", floats(|row| row.pane.stats.slope_per_s())),
     ];
     let nullable = |kind: &DataType| *kind == DataType::Float64;
-    let fields = columns.iter().map(|(name, column)| Field::new(*name, column.data_type().clone(), nullable(column.data_type())));
+    let fields = columns
+        .iter()
+        .map(|(name, column)| Field::new(*name, column.data_type().clone(), nullable(column.data_type())));
     let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
-    RecordBatch::try_new(schema, columns.into_iter().map(|(_, column)| column).collect()).expect("columns of one length")
+    RecordBatch::try_new(schema, columns.into_iter().map(|(_, column)| column).collect())
+        .expect("columns of one length")
 }

@@ -2,14 +2,16 @@
 
 use crate::schema::fields;
 use alumicatalyst_core::decode::Reason;
-use alumicatalyst_core::output::{Causes, Count, OUTCOMES, ReadingRows, RejectedRow, SCORE_OFF, SCORE_STATES, WindowRows};
+use alumicatalyst_core::output::{
+    Causes, Count, OUTCOMES, ReadingRows, RejectedRow, SCORE_OFF, SCORE_STATES, WindowRows,
+};
 use alumicatalyst_core::partition::Partition;
 use alumicatalyst_core::schema::columns;
 use alumicatalyst_core::window::ClosedBy;
 use arrow_array::types::Int32Type;
 use arrow_array::{
-    Array, ArrayRef, BinaryArray, DictionaryArray, Float32Array, Float64Array, Int16Array, Int32Array, Int64Array, RecordBatch,
-    StringArray, TimestampMicrosecondArray, new_null_array,
+    Array, ArrayRef, BinaryArray, DictionaryArray, Float32Array, Float64Array, Int16Array, Int32Array, Int64Array,
+    RecordBatch, StringArray, TimestampMicrosecondArray, new_null_array,
 };
 use arrow_buffer::{Buffer, ScalarBuffer};
 use arrow_pyarrow::ToPyArrow;

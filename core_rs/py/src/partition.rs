@@ -60,7 +60,8 @@ impl Partition {
 
     fn on_batch(&self, py: Python<'_>, envelopes: &Bound<'_, PyAny>) -> PyResult<Output> {
         let batch = RecordBatch::from_pyarrow_bound(envelopes).map_err(|error| {
-            let error = Error::Envelopes(format!("couldn't read a batch of envelopes: {error}; hand in an Arrow record batch"));
+            let error =
+                Error::Envelopes(format!("couldn't read a batch of envelopes: {error}; hand in an Arrow record batch"));
             raise(py, &error)
         })?;
         self.emit(py, |partition| {
@@ -103,7 +104,11 @@ type Timed = (alumicatalyst_core::output::Output, std::time::Duration, std::time
 
 impl Partition {
     /// Runs `work` on the partition and makes Arrow tables of what it yields, all without the GIL.
-    fn emit(&self, py: Python<'_>, work: impl FnOnce(&mut partition::Partition) -> Result<Timed, Error> + Send) -> PyResult<Output> {
+    fn emit(
+        &self,
+        py: Python<'_>,
+        work: impl FnOnce(&mut partition::Partition) -> Result<Timed, Error> + Send,
+    ) -> PyResult<Output> {
         let tables = run(py, || {
             let Ok(mut inner) = self.inner.lock() else { return Ok(None) };
             let Inner { partition, names } = &mut *inner;
@@ -115,7 +120,7 @@ impl Partition {
     }
 }
 
-/// What a state says of itself: partition, last_sequence, journal_ordinal, dictionary_sha256, format.
+/// What a state says of itself, without loading it.
 #[pyfunction]
 pub(crate) fn state_info<'py>(py: Python<'py>, state: &[u8]) -> PyResult<Bound<'py, PyDict>> {
     let info = run(py, || snapshot::info(state))?;

@@ -26,10 +26,8 @@ fn field(column: &Column) -> Field {
         Type::Binary => DataType::Binary,
         Type::LargeBinary => DataType::LargeBinary,
         Type::Properties => {
-            let entry = Fields::from(vec![
-                Field::new("key", DataType::Utf8, false),
-                Field::new("value", DataType::Utf8, true),
-            ]);
+            let entry =
+                Fields::from(vec![Field::new("key", DataType::Utf8, false), Field::new("value", DataType::Utf8, true)]);
             DataType::Map(Arc::new(Field::new("entries", DataType::Struct(entry), false)), false)
         }
     };

@@ -137,6 +137,7 @@ impl Windows {
     }
 
     /// The same windows as another definition of the same length, after a change of dictionary.
+    #[must_use]
     pub fn under(&self, definition: u32) -> Self {
         Self { definition, ..self.clone() }
     }
