@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -19,6 +20,8 @@ from alumicatalyst.operator import Analysed
 from alumicatalyst.sinks.lake import LakeSink
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from alumicatalyst.lake import Lake, Resume
 
 PARTITION = "telemetry/1/0"
@@ -131,7 +134,8 @@ class Operator:
             bad = {"reason": "bad_json", "detail": "at byte 3", "body": b"{x", "body_bytes": 2}
             self.rows["rejected"].append(cause(-1) | {"device": None, "metric": None, "event_time": None} | bad)
         if ordinal % 11 == 10:
-            alarm = {"alarm_id": f"{number:032x}", "step": 0, "transition": "raised", "alarm_rule": "H"}
+            name = hashlib.sha256(f"{self.partition}\n{number}\n".encode()).hexdigest()[:32]
+            alarm = {"alarm_id": name, "step": 0, "transition": "raised", "alarm_rule": "H"}
             alarm |= {"priority": "low", "onset_time": enqueued, "value": 5.0, "peak": 5.0, "message": "high"}
             self.rows["alarms"].append(cause(0) | alarm)
         made = {name: len(self.rows[name]) - before[name] for name in TABLES}
@@ -173,8 +177,20 @@ def operator_of(lake: Lake, resume: Resume, step: int = 1) -> Operator:
     return Operator(resume.partition, step)
 
 
-def run(lake: Lake, until: int, *, flush_every: int = 10, state_every: int = 2, partition: str = PARTITION) -> None:
-    """Take a partition and go on to an envelope, as a process does; whatever is raised is its crash."""
+def run(
+    lake: Lake,
+    until: int,
+    *,
+    flush_every: int = 10,
+    state_every: int = 2,
+    partition: str = PARTITION,
+    committed: Callable[[], None] = lambda: None,
+    pause_s: float = 0,
+) -> None:
+    """Take a partition and go on to an envelope, as a process does; whatever is raised is its crash.
+
+    `committed` is called once, after the first flush.
+    """
     resume = lake.resume(partition, dictionary=FakeDictionary(), first_sequence=0)
     operator, sink = operator_of(lake, resume), sink_of(lake)
     for at, first in enumerate(range(resume.after + 1, until + 1, flush_every)):
@@ -182,6 +198,9 @@ def run(lake: Lake, until: int, *, flush_every: int = 10, state_every: int = 2, 
         state = (operator.last, operator.snapshot()) if at % state_every == state_every - 1 else None
         sink.write(item(resume, output, state))
         sink.flush()
+        if at == 0:
+            committed()
+        time.sleep(pause_s)
 
 
 def stored(lake: Lake) -> dict[str, list[dict[str, Any]]]:

@@ -65,25 +65,24 @@ def examine(lake: Lake) -> Report:
     Every check stops at the marks of `batches`: rows above them belong to a flush that is under way or was interrupted,
     and are counted as unsealed.
     """
-    with query.connect(lake) as (connection, contents):
-        shown, files = _files(lake, contents)
+    contents = query.look(lake)
+    shown, files = _files(lake, contents)
+    partitions: list[dict[str, Any]] = []
+    if files.wrong:
+        checks = [files, *(Check(name) for name in (*doctor_sql.CHECKS, _CONTINUOUS, _KEPT))]
+    else:
         losses = _losses(lake)
-        checks = [files]
-        readable = files.wrong == 0
-        if readable:
+        with query.connect(lake, contents) as connection:
             doctor_sql.prepare(connection, _marks(contents), losses)
-            checks += [_ask(connection, name, sql) for name, sql in doctor_sql.CHECKS.items()]
-            checks.append(_continuity(lake, connection, losses))
-        else:
-            checks += [Check(name) for name in (*doctor_sql.CHECKS, _CONTINUOUS)]
+            checks = [files, *(_ask(connection, name, sql) for name, sql in doctor_sql.CHECKS.items())]
+            checks += [_continuity(lake, connection, losses), _dictionaries(lake, connection)]
+            partitions = _partitions(lake, connection)
         checks += [_journals(lake), *_states(lake, contents["batches"])]
-        if readable:
-            checks.append(_dictionaries(lake, connection))
-        partitions = _partitions(lake, connection) if readable else []
     return Report(all(check.wrong == 0 for check in checks), checks, shown, partitions)
 
 
 _CONTINUOUS = "ranges of batches follow one another without a gap"
+_KEPT = "every dictionary that rows were made under is kept"
 
 
 def _check(name: str, wrong: Sequence[str]) -> Check:
@@ -201,7 +200,7 @@ def _dictionaries(lake: Lake, connection: duckdb.DuckDBPyConnection) -> Check:
             continue
         if found != sha256:
             wrong.append(f"{dictionary_path(sha256)} has the digest {found}")
-    return _check("every dictionary that rows were made under is kept", wrong)
+    return _check(_KEPT, wrong)
 
 
 def _partitions(lake: Lake, connection: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:

@@ -29,6 +29,9 @@ _EPOCH = date(1970, 1, 1)
 _DELTA_PACKED = frozenset({"sequence_number", "item"})
 _PLAIN = frozenset({"event_time"})
 
+# What these hold depends on the sender: values with or without a resolution, envelopes with many readings or with one.
+_ADAPTIVE = {pa.float64(): "BYTE_STREAM_SPLIT", pa.timestamp("us", tz="UTC"): "PLAIN"}
+
 _SAMPLE_ROWS = 16_384
 # A sample of 16,384 from 60,000 equally likely values holds about 87 % distinct ones; beyond that a row group's
 # dictionary outgrows its page and splitting bytes into streams is smaller. A column shorter than the sample is counted
@@ -110,8 +113,8 @@ def _encode_day(day: date | None, batches: list[pa.RecordBatch]) -> EncodedFile:
             encodings[field.name] = "DELTA_BINARY_PACKED"
         elif field.name in _PLAIN:
             encodings[field.name] = "PLAIN"
-        elif pa.types.is_float64(field.type) and not _few_distinct(table.column(field.name)):
-            encodings[field.name] = "BYTE_STREAM_SPLIT"
+        elif field.type in _ADAPTIVE and not _few_distinct(table.column(field.name)):
+            encodings[field.name] = _ADAPTIVE[field.type]
         else:
             dictionary.append(field.name)
     sink = pa.BufferOutputStream()

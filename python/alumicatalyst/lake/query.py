@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import duckdb
 
-from alumicatalyst.errors import InputError
+from alumicatalyst.errors import InputError, LakeError
 from alumicatalyst.lake import tables
 
 if TYPE_CHECKING:
@@ -25,15 +26,19 @@ MEMORY_MAX = "1GB"
 _READ_ONLY = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
 
 
-@contextmanager
-def connect(lake: Lake) -> Iterator[tuple[duckdb.DuckDBPyConnection, dict[str, Contents]]]:
-    """Open a database in memory in which every table of the lake is a view.
+def look(lake: Lake) -> dict[str, Contents]:
+    """Return one version of every table.
 
     `batches` is looked at first: whatever it has sealed is in the other tables by then, so that a running flow never
     makes the tables disagree up to its marks.
     """
     names = sorted(tables.SPECS, key=lambda name: name != "batches")
-    contents = {name: lake.table(name).contents() for name in names}
+    return {name: lake.table(name).contents() for name in names}
+
+
+@contextmanager
+def connect(lake: Lake, contents: dict[str, Contents]) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Open a database in memory in which every table of the lake is a view of the files given."""
     with (
         tempfile.TemporaryDirectory(prefix="alumicatalyst-") as folder,
         duckdb.connect(":memory:", config={"memory_limit": MEMORY_MAX, "temp_directory": folder}) as connection,
@@ -42,9 +47,14 @@ def connect(lake: Lake) -> Iterator[tuple[duckdb.DuckDBPyConnection, dict[str, C
         filesystem = lake.store.filesystem()
         if filesystem is not None:
             connection.register_filesystem(filesystem)
-        for name in names:
-            _create_view(connection, name, contents[name].uris)
-        yield connection, contents
+        try:
+            for name, each in contents.items():
+                _create_view(connection, name, [f"{lake.store.root}/{name}/{path}" for path in each.paths])
+        except duckdb.Error as error:
+            raise LakeError(
+                f"couldn't read the lake: {_first_line(error)}; see `alumicatalyst lake doctor` for what is damaged"
+            ) from error
+        yield connection
 
 
 def select(lake: Lake, query: str) -> Iterator[pa.RecordBatch]:
@@ -69,7 +79,7 @@ def select(lake: Lake, query: str) -> Iterator[pa.RecordBatch]:
         raise InputError(
             "couldn't run the query: it is not one reading statement; give one SELECT, DESCRIBE or EXPLAIN"
         )
-    with connect(lake) as (connection, _):
+    with connect(lake, look(lake)) as connection:
         try:
             yield from connection.sql(query).to_arrow_reader(65_536)
         except duckdb.Error as error:
@@ -84,12 +94,18 @@ def _create_view(connection: duckdb.DuckDBPyConnection, name: str, uris: list[st
         connection.register(empty, tables.schema(name).empty_table())
         connection.execute(f"CREATE VIEW {name} AS FROM {empty}")
         return
-    files = ", ".join("'" + uri.replace("'", "''") + "'" for uri in uris)
+    files = ", ".join(_literal(uri) for uri in uris)
     if tables.SPECS[name].partition_by:
         source = f"read_parquet([{files}], hive_partitioning = true, hive_types = {{'date': DATE}})"
         connection.execute(f"CREATE VIEW {name} AS SELECT date, * EXCLUDE (date) FROM {source}")  # noqa: S608 own names
     else:
         connection.execute(f"CREATE VIEW {name} AS FROM read_parquet([{files}])")
+
+
+def _literal(uri: str) -> str:
+    """Quote an address for SQL, and for the patterns that DuckDB takes addresses for."""
+    plain = re.sub(r"([*?\[])", r"[\1]", uri)
+    return "'" + plain.replace("'", "''") + "'"
 
 
 def _first_line(error: Exception) -> str:

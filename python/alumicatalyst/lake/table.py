@@ -58,14 +58,12 @@ class Contents:
 
     Attributes:
         snapshot: The version.
-        uris: Where readers find them.
-        paths: The same, relative to the table.
+        paths: Where they are, relative to the table.
         sizes: Their sizes by the log, in the order of `paths`.
         rows: Rows in all of them, by the log.
     """
 
     snapshot: Snapshot
-    uris: list[str]
     paths: list[str]
     sizes: list[int]
     rows: int
@@ -96,9 +94,10 @@ class Table:
         """Bring the handle to the newest version and return what it says."""
         with self.lock:
             handle = self._open_or_update()
+            anew = self._known < 0 or handle.version() < self._known
             while True:
                 version = handle.version()
-                if version < self._known or self._known < 0:
+                if anew:
                     # The first look, or a table that has become shorter: nothing known before holds.
                     self._known, self._transactions = -1, {}
                     if not self._read_checkpoint(version):
@@ -109,9 +108,11 @@ class Table:
                         self._transactions.update(_transactions_of(self._commit_lines(each)))
                         self._known = each
                 except FileNotFoundError:
-                    # Maintenance has trimmed the log past the last look: the next one starts from a checkpoint.
-                    self._known = -1
-                    raise
+                    if anew:
+                        raise
+                    # Maintenance has trimmed the log past the last look: start from a checkpoint.
+                    anew = True
+                    continue
                 return Snapshot(version, dict(self._transactions))
 
     def commit(
@@ -180,7 +181,6 @@ class Table:
             actions = pa.table(handle.get_add_actions(flatten=True))
             return Contents(
                 snapshot,
-                list(handle.file_uris()),
                 actions.column("path").to_pylist(),
                 actions.column("size_bytes").to_pylist(),
                 sum(rows or 0 for rows in actions.column("num_records").to_pylist()),

@@ -84,7 +84,7 @@ def check_tables(store: Store) -> None:
 
 
 def _create(store: Store, spec: TableSpec) -> None:
-    from deltalake import DeltaTable, Schema
+    from deltalake import CommitProperties, DeltaTable, Schema
 
     uri = f"{store.root}/{spec.name}"
     wanted = Schema.from_arrow(schema(spec.name))
@@ -103,6 +103,8 @@ def _create(store: Store, spec: TableSpec) -> None:
                     mode="ignore",
                     partition_by=list(spec.partition_by),
                     configuration=configuration,
+                    # With retries the loser of a race would add its own metadata, a new table id, as version 1.
+                    commit_properties=CommitProperties(max_commit_retries=0),
                     storage_options=store.options(),
                 )
             except Exception:

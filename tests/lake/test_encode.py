@@ -1,0 +1,126 @@
+"""Encodings, the split by date, and the statistics that readers prune by."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import date
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from alumicatalyst.lake.encode import day_of, encode
+from tests.lake import plant
+
+
+def rows(values: np.ndarray[Any, Any], per_batch: int = 10_000) -> list[pa.RecordBatch]:
+    """Return batches of readings, each with dictionaries of its own, as outputs have."""
+    batches = []
+    for start in range(0, len(values), per_batch):
+        part = values[start : start + per_batch]
+        number = np.arange(start, start + len(part))
+        time = pa.array(1_795_267_661_000_000 + number * 1_000, pa.timestamp("us", tz="UTC"))
+        names = [f"pot-{start // per_batch:03d}", "pot-100"]
+        made: dict[str, Any] = {
+            "partition": constant(plant.PARTITION, len(part)),
+            "sequence_number": pa.array(number // 100),
+            "item": pa.array((number % 100).astype(np.int32)),
+            "enqueued_time": pa.array(1_795_267_661_000_000 + number // 100, pa.timestamp("us", tz="UTC")),
+            "device": pa.DictionaryArray.from_arrays(pa.array((number % 2).astype(np.int32)), names),
+            "metric": constant("cell_voltage", len(part)),
+            "event_time": time,
+            "value": pa.array(part),
+            "quality": pa.array(np.full(len(part), 192, np.int16)),
+            "outcome": constant("windowed", len(part)),
+            "windows_missed": pa.array(np.zeros(len(part), np.int16)),
+            "lateness_us": pa.nulls(len(part), pa.int64()),
+            "score_state": constant("off", len(part)),
+            "score": pa.nulls(len(part), pa.float32()),
+        }
+        schema = plant.table_schema("readings")
+        batches.append(pa.RecordBatch.from_arrays([made[name] for name in schema.names], schema=schema))
+    return batches
+
+
+def constant(text: str, count: int) -> pa.Array:
+    return pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, np.int32)), [text])
+
+
+def encodings(data: bytes) -> dict[str, str]:
+    group = pq.read_metadata(pa.BufferReader(data)).row_group(0)
+    columns = [group.column(at) for at in range(group.num_columns)]
+    order = ("DELTA_BINARY_PACKED", "BYTE_STREAM_SPLIT", "RLE_DICTIONARY", "PLAIN")
+    return {column.path_in_schema: next(e for e in order if e in column.encodings) for column in columns}
+
+
+def test_every_column_has_its_encoding() -> None:
+    quantised = np.round(np.random.default_rng(0).normal(4.2, 0.05, 200_000), 3)
+    (file,) = encode(rows(quantised), "enqueued_time")
+    found = encodings(file.data)
+    assert found["sequence_number"] == found["item"] == "DELTA_BINARY_PACKED"
+    assert found["event_time"] == "PLAIN"
+    others = {encoding for name, encoding in found.items() if name not in ("sequence_number", "item", "event_time")}
+    assert others == {"RLE_DICTIONARY"}
+    assert len(file.data) < 4 * 200_000
+
+
+@pytest.mark.parametrize("count", [500, 200_000])
+def test_values_without_repetition_are_split_into_byte_streams(count: int) -> None:
+    (file,) = encode(rows(np.random.default_rng(0).normal(size=count)), "enqueued_time")
+    assert encodings(file.data)["value"] == "BYTE_STREAM_SPLIT"
+
+
+def test_times_of_envelopes_with_one_reading_each_are_plain() -> None:
+    batches = rows(np.zeros(20_000))
+    at = batches[0].schema.get_field_index("enqueued_time")
+    single = [batch.set_column(at, "enqueued_time", batch.column("event_time")) for batch in batches]
+    assert encodings(encode(batches, "enqueued_time")[0].data)["enqueued_time"] == "RLE_DICTIONARY"
+    assert encodings(encode(single, "enqueued_time")[0].data)["enqueued_time"] == "PLAIN"
+
+
+def test_readers_see_plain_strings_and_every_row_in_its_order() -> None:
+    values = np.arange(25_000) / 8
+    (file,) = encode(rows(values), "enqueued_time")
+    table = pq.read_table(pa.BufferReader(file.data))
+    assert table.schema.field("device").type == pa.string()
+    assert table.column("value").to_pylist() == values.tolist()
+    assert table.column("device").to_pylist()[9_999:10_001] == ["pot-100", "pot-001"]
+    assert (file.rows, file.sha256) == (25_000, hashlib.sha256(file.data).hexdigest())
+
+
+def test_rows_are_split_by_the_date_of_their_cause() -> None:
+    output = plant.Operator().take(0, 30)
+    files = encode([output.readings, output.readings], "enqueued_time")
+    assert [file.day for file in files] == [date(2026, 11, 21), date(2026, 11, 22)]
+    before = [row for row in output.readings.to_pylist() if row["enqueued_time"].day == 21]
+    assert pq.read_table(pa.BufferReader(files[0].data)).to_pylist() == before * 2
+    assert sum(file.rows for file in files) == 2 * output.readings.num_rows
+
+
+def test_no_rows_make_no_file() -> None:
+    assert encode([plant.Operator().nothing().readings], "enqueued_time") == []
+    assert encode([], None) == []
+
+
+def test_statistics_are_those_of_the_rows() -> None:
+    (file,) = encode([plant.Operator().take(11, 90).rejected, plant.Operator().take(11, 90).rejected], "enqueued_time")
+    told = json.loads(file.statistics)
+    assert told["numRecords"] == file.rows == 22
+    assert told["minValues"]["sequence_number"] == 17
+    assert told["maxValues"]["enqueued_time"] == "2026-11-22T00:01:17.000000Z"
+    assert told["minValues"]["partition"] == told["maxValues"]["partition"] == plant.PARTITION
+    assert told["nullCount"]["device"] == 22
+    assert "detail" not in told["minValues"]
+    assert "body" not in told["minValues"]
+    (file,) = encode(rows(np.array([3.0, -1.5, 2.0])), "enqueued_time")
+    told = json.loads(file.statistics)
+    assert (told["minValues"]["value"], told["maxValues"]["value"]) == (-1.5, 3.0)
+    assert "lateness_us" not in told["minValues"]
+
+
+def test_the_date_of_times_before_1970_is_right() -> None:
+    assert day_of(-1) == date(1969, 12, 31)
+    assert day_of(86_400_000_000) == date(1970, 1, 2)
