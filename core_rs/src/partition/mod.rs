@@ -3,30 +3,22 @@
 //! `decode` reads a batch of envelopes into columns; `analyse` then walks them envelope by envelope, in the order that
 //! the blueprint's "Time" prescribes: partition time, silence, checks, duplicates, windows, watermark.
 
+mod batch;
+mod change;
+mod walk;
+
+pub use batch::Batch;
+
 use crate::check::{Candidate, Catalog, Known};
 use crate::decode::{Decoded, Decoder, Envelopes, FRESH, Reason, Rejection, Vocabulary};
 use crate::dictionary::Dictionary;
-use crate::dictionary::compiled::Metric;
 use crate::error::Error;
 use crate::limits::{REJECTED_ENVELOPE_BYTES_MAX, REJECTED_READING_BYTES_MAX, TIME_MAX_US, TIME_MIN_US};
-use crate::output::{Cause, Count, DUPLICATE, LATE, Output, RejectedRow, WINDOWED, WindowRow};
-use crate::series::{Closed, Identity, Outcome, Series, Store, in_order};
-use crate::window::{ClosedBy, Windows};
+use crate::output::{Cause, Count, Output, RejectedRow, WindowRow};
+use crate::series::{Closed, Identity, Series, Store, in_order};
 use hashbrown::HashMap;
 use std::sync::Arc;
-
-/// Envelopes of one partition, in the order of the source.
-#[derive(Clone, Copy, Debug)]
-pub struct Batch<'a> {
-    pub bodies: &'a [u8],
-    /// One more than there are envelopes, into `bodies`.
-    pub offsets: &'a [i64],
-    pub sequence_numbers: &'a [i64],
-    /// Microseconds since 1970.
-    pub enqueued_times: &'a [i64],
-    /// Row-major: for each envelope the properties that [`Partition::properties`] names.
-    pub properties: &'a [Option<&'a str>],
-}
+use walk::Walk;
 
 /// A window that a change of dictionary closed; it comes out with the next envelope.
 #[derive(Clone, Debug, PartialEq)]
@@ -64,6 +56,9 @@ pub struct Partition {
 }
 
 const ABSENT: u32 = u32::MAX;
+/// Readings whose series are brought into the cache together, and the number of series from which on that pays.
+const TOUCH: usize = 16;
+const TOUCH_FROM: usize = 4_000;
 
 impl Partition {
     pub fn new(id: impl Into<String>, dictionary: Arc<Dictionary>) -> Self {
@@ -197,6 +192,9 @@ impl Partition {
         }
         let decoded_rejections = walk.out.rejected.len() - rejected_from;
         while walk.read < decoded.value.len() && decoded.envelope[walk.read] as usize == envelope {
+            if walk.read.is_multiple_of(TOUCH) && self.store.len() >= TOUCH_FROM {
+                self.touch(decoded, walk.read);
+            }
             cause.item = decoded.item[walk.read];
             if let Err((reason, what)) = self.reading(cause, partition_time, decoded, walk) {
                 let at = walk.read;
@@ -221,6 +219,18 @@ impl Partition {
             walk.out.rejected[rejected_from..].sort_by_key(|row| row.cause.item);
         }
         walk.out.counts.push(walk.count);
+    }
+
+    /// Brings the next readings' series into the cache, all at once.
+    #[inline(never)]
+    fn touch(&self, decoded: &Decoded, from: usize) {
+        let to = decoded.value.len().min(from + TOUCH);
+        let ahead = decoded.device[from..to].iter().zip(&decoded.metric[from..to]);
+        let word = ahead.fold(0, |word, (device, metric)| match self.catalog.find(*device, *metric) {
+            Ok(Known::Listed(index)) => word ^ self.store.touch(self.live[index as usize]),
+            _ => word,
+        });
+        std::hint::black_box(word);
     }
 
     /// Takes one decoded reading in, or says why not.
@@ -392,67 +402,6 @@ impl Partition {
         Ok(walk.finish(&mut Decoded::default()))
     }
 
-    /// Goes on under another dictionary. Series and windows that it still defines are kept; what it no longer defines
-    /// is closed and comes out with the next envelope.
-    pub fn change_dictionary(&mut self, dictionary: Arc<Dictionary>, ordinal: i64) {
-        let mut next = Self::new(std::mem::take(&mut self.id), dictionary);
-        next.last_sequence = self.last_sequence;
-        next.journal_ordinal = ordinal;
-        next.newest_enqueued = self.newest_enqueued;
-        next.due = std::mem::take(&mut self.due);
-        let mut closed = Vec::new();
-        for index in 0..self.store.len() as u32 {
-            let old = self.store.series(index);
-            let device = self.vocabulary.devices.name(old.identity.device);
-            let metric = self.vocabulary.metrics.name(old.identity.metric);
-            let metric_was = &self.catalog.definitions[old.identity.definition as usize].metric;
-            let kept = next.adopt(device, metric, metric_was, &old);
-            for windows in old.windows.iter().filter(|windows| !kept.contains(&windows.definition)) {
-                let window_name = &metric_was.windows[windows.definition as usize].name;
-                for pane in windows.panes() {
-                    let row = WindowRow {
-                        device: old.identity.device,
-                        metric: old.identity.metric,
-                        window_name: 0,
-                        start: pane.start,
-                        end: pane.start + windows.length,
-                        closed_by: ClosedBy::Flush,
-                        stats: pane.stats,
-                    };
-                    let names = (device.to_owned(), metric.to_owned(), window_name.clone());
-                    let due = Due { device: names.0, metric: names.1, window_name: names.2, row };
-                    closed.push(((row.end, windows.definition, index), due));
-                }
-            }
-        }
-        closed.sort_by_key(|(key, _)| *key);
-        next.due.extend(closed.into_iter().map(|(_, due)| due));
-        *self = next;
-    }
-
-    /// Takes a series over from the previous dictionary; returns which of its window definitions live on.
-    fn adopt(&mut self, device: &str, metric: &str, metric_was: &Metric, old: &Series) -> Vec<u32> {
-        let Some((known, identity)) = self.identify(device, metric) else { return Vec::new() };
-        let metric = &self.catalog.definitions[identity.definition as usize].metric;
-        let mut series = Series::new(identity, metric);
-        series.watermark = old.watermark;
-        series.newest = old.newest;
-        series.seen = old.seen;
-        series.recent.clone_from(&old.recent);
-        let mut kept = Vec::new();
-        // A value in another unit belongs in another window.
-        for windows in series.windows.iter_mut().filter(|_| metric.unit == metric_was.unit) {
-            let definition = &metric.windows[windows.definition as usize];
-            let same = |was: &&Windows| metric_was.windows[was.definition as usize] == *definition;
-            if let Some(was) = old.windows.iter().find(same) {
-                kept.push(was.definition);
-                *windows = was.under(windows.definition);
-            }
-        }
-        self.add(known, series);
-        kept
-    }
-
     /// The series that two names stand for under this dictionary, entering them into the vocabulary where accepted.
     pub(crate) fn identify(&mut self, device: &str, metric: &str) -> Option<(Known, Identity)> {
         let ids = (
@@ -464,113 +413,6 @@ impl Partition {
         let device = self.vocabulary.devices.insert(device);
         let metric = self.vocabulary.metrics.insert(metric);
         Some((known, Identity { device, metric, definition }))
-    }
-}
-
-impl Batch<'_> {
-    /// The Arrow layer built these slices; a mistake there must not become a panic here.
-    fn validate(&self, wanted: usize) -> Result<(), Error> {
-        let envelopes = self.sequence_numbers.len();
-        let sound = self.enqueued_times.len() == envelopes
-            && self.offsets.len() == envelopes + 1
-            && self.properties.len() == envelopes * wanted
-            && self.offsets.first().is_some_and(|first| *first >= 0)
-            && self.offsets.is_sorted()
-            && self.offsets.last().is_some_and(|last| *last <= self.bodies.len() as i64);
-        if !sound {
-            return Err(Error::Envelopes(
-                "couldn't read a batch of envelopes: its columns don't fit together".to_owned(),
-            ));
-        }
-        match self.sequence_numbers.iter().find(|number| **number < 0) {
-            Some(number) => Err(Error::Envelopes(format!(
-                "couldn't read a batch of envelopes: sequence number {number}; they start at 0"
-            ))),
-            None => Ok(()),
-        }
-    }
-}
-
-/// Progress through one batch.
-struct Walk {
-    out: Output,
-    /// Next decoded reading, and where the next accepted one is kept.
-    read: usize,
-    kept: usize,
-    /// Next rejection of the decoder.
-    rejection: usize,
-    count: Count,
-}
-
-impl Walk {
-    fn new(follows: i64, readings: usize) -> Self {
-        let mut out = Output { follows, ..Output::default() };
-        out.readings.cause.reserve(readings);
-        out.readings.outcome.reserve(readings);
-        out.readings.windows_missed.reserve(readings);
-        Self { out, read: 0, kept: 0, rejection: 0, count: Count::default() }
-    }
-
-    fn begin(&mut self, count: Count) {
-        self.out.first.get_or_insert(count.sequence_number);
-        self.count = count;
-    }
-
-    /// Accepted readings move up over rejected ones, so the decoder's columns become the output's without a copy.
-    #[inline(always)]
-    fn accept(&mut self, cause: Cause, decoded: &mut Decoded, reading: &Candidate, outcome: Outcome, watermark: i64) {
-        let (row, readings) = (self.kept, &mut self.out.readings);
-        decoded.device[row] = reading.device;
-        decoded.metric[row] = reading.metric;
-        decoded.event_time[row] = reading.event_time;
-        decoded.value[row] = reading.value;
-        decoded.quality[row] = reading.quality;
-        self.kept += 1;
-        readings.cause.push(cause);
-        let (code, missed) = match outcome {
-            Outcome::Windowed { missed } => {
-                self.count.windowed += 1;
-                (WINDOWED, missed)
-            }
-            Outcome::Late { missed, by_us } => {
-                self.count.late += 1;
-                readings.lateness_us.push((row as u32, by_us));
-                (LATE, missed)
-            }
-            Outcome::Duplicate => {
-                self.count.duplicate += 1;
-                (DUPLICATE, 0)
-            }
-        };
-        readings.outcome.push(code);
-        readings.windows_missed.push(missed);
-        self.count.unscored += 1;
-        self.count.saw(reading.event_time);
-        self.out.watermark = Some(self.out.watermark.map_or(watermark, |lowest| lowest.min(watermark)));
-    }
-
-    fn reject(&mut self, row: RejectedRow) {
-        self.count.rejected += 1;
-        self.out.rejected.push(row);
-    }
-
-    fn window(&mut self, cause: Cause, row: &WindowRow) {
-        self.count.windows += 1;
-        self.out.windows.push(cause, row);
-    }
-
-    fn finish(mut self, decoded: &mut Decoded) -> Output {
-        fn take<T>(column: &mut Vec<T>, rows: usize) -> Vec<T> {
-            column.truncate(rows);
-            std::mem::take(column)
-        }
-        let readings = &mut self.out.readings;
-        readings.device = take(&mut decoded.device, self.kept);
-        readings.metric = take(&mut decoded.metric, self.kept);
-        readings.event_time = take(&mut decoded.event_time, self.kept);
-        readings.value = take(&mut decoded.value, self.kept);
-        readings.quality = take(&mut decoded.quality, self.kept);
-        self.out
     }
 }
 

@@ -1,0 +1,96 @@
+//! Progress through one batch: the readings that are kept, the rows that came out, the count of the envelope at hand.
+
+use crate::check::Candidate;
+use crate::decode::Decoded;
+use crate::output::{Cause, Count, DUPLICATE, LATE, Output, RejectedRow, WINDOWED, WindowRow};
+use crate::series::Outcome;
+
+/// Progress through one batch.
+pub(super) struct Walk {
+    pub(super) out: Output,
+    /// Next decoded reading, and where the next accepted one is kept.
+    pub(super) read: usize,
+    kept: usize,
+    /// Next rejection of the decoder.
+    pub(super) rejection: usize,
+    pub(super) count: Count,
+}
+
+impl Walk {
+    pub(super) fn new(follows: i64, readings: usize) -> Self {
+        let mut out = Output { follows, ..Output::default() };
+        out.readings.cause.reserve(readings);
+        out.readings.outcome.reserve(readings);
+        out.readings.windows_missed.reserve(readings);
+        Self { out, read: 0, kept: 0, rejection: 0, count: Count::default() }
+    }
+
+    pub(super) fn begin(&mut self, count: Count) {
+        self.out.first.get_or_insert(count.sequence_number);
+        self.count = count;
+    }
+
+    /// Accepted readings move up over rejected ones, so the decoder's columns become the output's without a copy.
+    #[inline(always)]
+    pub(super) fn accept(
+        &mut self,
+        cause: Cause,
+        decoded: &mut Decoded,
+        reading: &Candidate,
+        outcome: Outcome,
+        watermark: i64,
+    ) {
+        let (row, readings) = (self.kept, &mut self.out.readings);
+        decoded.device[row] = reading.device;
+        decoded.metric[row] = reading.metric;
+        decoded.event_time[row] = reading.event_time;
+        decoded.value[row] = reading.value;
+        decoded.quality[row] = reading.quality;
+        self.kept += 1;
+        readings.cause.push(cause);
+        let (code, missed) = match outcome {
+            Outcome::Windowed { missed } => {
+                self.count.windowed += 1;
+                (WINDOWED, missed)
+            }
+            Outcome::Late { missed, by_us } => {
+                self.count.late += 1;
+                readings.lateness_us.push((row as u32, by_us));
+                (LATE, missed)
+            }
+            Outcome::Duplicate => {
+                self.count.duplicate += 1;
+                (DUPLICATE, 0)
+            }
+        };
+        readings.outcome.push(code);
+        readings.windows_missed.push(missed);
+        self.count.unscored += 1;
+        self.count.saw(reading.event_time);
+        self.out.watermark = Some(self.out.watermark.map_or(watermark, |lowest| lowest.min(watermark)));
+    }
+
+    pub(super) fn reject(&mut self, row: RejectedRow) {
+        self.count.rejected += 1;
+        self.out.rejected.push(row);
+    }
+
+    pub(super) fn window(&mut self, cause: Cause, row: &WindowRow) {
+        self.count.windows += 1;
+        self.out.windows.push(cause, row);
+    }
+
+    pub(super) fn finish(mut self, decoded: &mut Decoded) -> Output {
+        fn take<T>(column: &mut Vec<T>, rows: usize) -> Vec<T> {
+            column.truncate(rows);
+            std::mem::take(column)
+        }
+        let readings = &mut self.out.readings;
+        readings.device = take(&mut decoded.device, self.kept);
+        readings.metric = take(&mut decoded.metric, self.kept);
+        readings.event_time = take(&mut decoded.event_time, self.kept);
+        readings.value = take(&mut decoded.value, self.kept);
+        readings.quality = take(&mut decoded.quality, self.kept);
+        self.out
+    }
+}
