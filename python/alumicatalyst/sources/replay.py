@@ -105,6 +105,7 @@ class ReplaySource:
         self.wants_file = "file" in dictionary.properties
         self.batch_envelopes_max = batch_envelopes_max
         self.batch_bytes_max = batch_bytes_max
+        self.unreadable = 0
         incarnation = self.files[0].sha256[:_INCARNATION_DIGITS]
         self._partitions = [partition_id(name, incarnation, number) for number in range(partitions)]
 
@@ -158,8 +159,6 @@ class ReplayReader:
         self.finished = False
         self.queued = 0
         self.last_sequence = -1
-        self.rows = 0
-        self.unreadable = 0
 
     def take(self) -> pa.RecordBatch | None:
         """Return the next batch, None at the end."""
@@ -188,8 +187,7 @@ class ReplayReader:
                     newest, enqueued = _enqueued(block, chosen, newest)
                     sequence = block.rows[chosen] + ordinal * ROWS_PER_FILE
                     if self._number == 0:
-                        self.unreadable += block.unreadable
-                    self.rows += len(sequence)
+                        self._source.unreadable += block.unreadable
                     if not len(sequence):
                         continue
                     self.last_sequence = int(sequence[-1])
