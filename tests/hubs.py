@@ -13,25 +13,42 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from azure.eventhub import EventData, EventHubConsumerClient, EventHubProducerClient
+from azure.eventhub import EventData, EventHubConsumerClient, EventHubProducerClient, _client_base, _pyamqp
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    from alumicatalyst.sources.eventhubs import EventHubsSource
+    from alumicatalyst.sources.eventhubs_reader import EventHubsReader
+
 # The SDK reports the errors that these tests provoke at every level of its layers.
 logging.getLogger("azure").setLevel(logging.CRITICAL)
 
-# It also leaves the sockets of broken connections to the garbage collector; see `collect_sockets`.
+# It also leaves the sockets of broken connections to the garbage collector; see `sdk`.
 LEFT_SOCKETS = pytest.mark.filterwarnings("ignore:unclosed <s(ocket|sl)[.]:ResourceWarning")
 
 WAIT_S = 20.0
 
 
-@pytest.fixture(autouse=True)
-def collect_sockets() -> Iterator[None]:
-    """Collect here, under the mark, what would fail some later test."""
-    yield
+class _Clock:
+    """The time module to those modules of the SDK that poll and pause; their sleeps are most of a test's time."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(time, name)
+
+    @staticmethod
+    def sleep(seconds: float) -> None:
+        time.sleep(seconds / 20)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def sdk() -> Iterator[None]:
+    """Hurry the SDK, and collect here, under the mark, what would fail some later test."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (_client_base, _pyamqp.client):
+            patch.setattr(module, "time", _Clock())
+        yield
     gc.collect()
 
 
@@ -86,6 +103,32 @@ def send(connection_string: str, bodies: Sequence[bytes], partition: str, proper
             event.properties = dict(properties or {})
             batch.add(event)
         client.send_batch(batch)
+
+
+@contextmanager
+def reading(
+    source: EventHubsSource, partition: str, after: int = -1, owner_level: int = 1
+) -> Iterator[EventHubsReader]:
+    """A reader of our own, closed at the end."""
+    reader = source.open(partition, after, owner_level)
+    try:
+        yield reader
+    finally:
+        reader.close()
+
+
+def rows(reader: Any, count: int) -> list[dict[str, Any]]:
+    """Take at least so many envelopes."""
+    found: list[dict[str, Any]] = []
+
+    def enough() -> bool:
+        batch = reader.take()
+        if batch is not None:
+            found.extend(batch.to_pylist())
+        return len(found) >= count
+
+    eventually(enough)
+    return found
 
 
 def certificates(folder: Path) -> tuple[ssl.SSLContext, str]:

@@ -16,11 +16,11 @@ from tests.hubs import (
     LEFT_SOCKETS,
     body_of,
     certificates,
-    collect_sockets,
     consumer,
     eventually,
     producer,
     receiving,
+    sdk,
     send,
 )
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = LEFT_SOCKETS
-__all__ = ["collect_sockets"]
+__all__ = ["sdk"]
 
 KEY = "a/key+with=odd characters"
 

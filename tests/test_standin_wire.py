@@ -18,18 +18,19 @@ from alumicatalyst.testing.eventhubs import Emulator, amqp
 from alumicatalyst.testing.eventhubs.connection import FRAME_BYTES_MAX, Connection
 from alumicatalyst.testing.eventhubs.decode import DecodeError, decode, performative, sections, skip
 from alumicatalyst.testing.eventhubs.message import split
-from tests.hubs import LEFT_SOCKETS, collect_sockets, consumer, producer
+from tests.hubs import LEFT_SOCKETS, consumer, producer, sdk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 pytestmark = LEFT_SOCKETS
-__all__ = ["collect_sockets"]
+__all__ = ["sdk"]
 
 PLAIN = st.one_of(
     st.none(), st.booleans(), st.binary(max_size=300), st.text(max_size=300), st.uuids(), st.floats(allow_nan=False),
     st.integers(-(2**63), 2**63 - 1), st.integers(0, 2**64 - 1).map(amqp.ULong),
-    st.integers(0, 2**32 - 1).map(amqp.UInt), st.integers(0, 255).map(amqp.UByte), st.integers(0, 2**16 - 1).map(amqp.UShort),
+    st.integers(0, 2**32 - 1).map(amqp.UInt), st.integers(0, 255).map(amqp.UByte),
+    st.integers(0, 2**16 - 1).map(amqp.UShort),
     st.integers(-(2**63), 2**63 - 1).map(amqp.Long), st.integers(-(2**63), 2**63 - 1).map(amqp.Timestamp),
     st.text(st.characters(max_codepoint=127), max_size=300).map(amqp.Symbol),
 )  # fmt: skip

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _log = get_logger(__name__)
 
-_TRIES: Final = 5
+_TRIES: Final = 4
 _WAIT_S: Final = 0.25
 
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import ssl
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -47,6 +48,9 @@ _FATAL: Final = frozenset(
         "unauthorized-access",
     )
 )
+# What $management says of a request that it will never grant is found in the text alone.
+_REFUSED: Final = re.compile(r"Status code: (4\d\d)")
+_PASSING: Final = frozenset(("408", "429"))
 STOLEN: Final = "link:stolen"
 
 
@@ -138,6 +142,9 @@ def is_fatal(error: BaseException) -> bool:
     cause = getattr(error, "inner_error", None)
     if isinstance(cause, ssl.SSLCertVerificationError) or "CERTIFICATE_VERIFY_FAILED" in str(error):
         return True
+    refused = _REFUSED.search(str(error))
+    if refused is not None:
+        return refused[1] not in _PASSING
     return isinstance(error, SourceError) or condition_of(error) in _FATAL
 
 
