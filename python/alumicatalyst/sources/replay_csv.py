@@ -114,10 +114,25 @@ class _Rows:
                 # No row ends in sight: a quote was never closed, or there are no lines at all.
                 ends, separators = self._line_ends(data, last=False)
                 if not len(ends):
-                    ends, separators = np.array([ROW_BYTES_MAX]), np.array([-1])
+                    yield self._cut(data)
+                    data = self._after_line()
+                    continue
             used = int(ends[-1])
             yield self._split(data[:used], ends, separators)
             data = data[used:]
+
+    def _cut(self, data: bytes) -> tuple[NDArray[np.int64], list[pa.Array], list[int], list[bytes]]:
+        """Return the beginning of a line that is too long, as a broken row."""
+        self._row += 1
+        none = [pa.array([], _TEXT)] * self._columns
+        return np.zeros(0, dtype=np.int64), none, [self._row - 1], [data[:ROW_BYTES_MAX]]
+
+    def _after_line(self) -> bytes:
+        """Read past the end of a line."""
+        while more := self._file.read(_BLOCK_BYTES):
+            if b"\n" in more:
+                return more[more.index(b"\n") + 1 :]
+        return b""
 
     def _ends(self, data: bytes, *, last: bool) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return where rows end (behind their newline), and how many separators stand in each."""
@@ -135,9 +150,11 @@ class _Rows:
             ends = np.append(ends, len(data))
         counts = np.diff(np.searchsorted(marks, ends), prepend=0)
         lines = np.diff(np.searchsorted(newlines, ends), prepend=0)
-        if ((lines > 1) & (counts != self._columns - 1)).any():
-            # A row over several lines does not add up: rather a stray quote than a value with line breaks.
-            return self._line_ends(data, last=last)
+        starts = np.concatenate([[0], ends[:-1]])
+        for row in np.flatnonzero(lines > 1).tolist():
+            if counts[row] != self._columns - 1 or not self._fits(data[starts[row] : ends[row]]):
+                # A row over several lines does not add up: rather a stray quote than a value with line breaks.
+                return self._line_ends(data, last=last)
         return ends, counts
 
     def _line_ends(self, data: bytes, *, last: bool) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -213,16 +230,26 @@ class _Rows:
 
     def _columns_one_by_one(self, texts: list[bytes]) -> tuple[list[pa.Array], NDArray[np.bool_]]:
         """Read rows with Python's own reader; those that it finds another number of columns in are broken."""
-        cells, fits = [], []
-        for text in texts:
-            # Latin-1 keeps every byte as it is, whatever the encoding.
-            found = list(csv.reader(io.StringIO(text.decode("latin-1"), newline=""), delimiter=self._separator))
-            fit = len(found) == 1 and len(found[0]) == self._columns
-            fits.append(fit)
-            if fit:
-                cells.append([cell.encode("latin-1") for cell in found[0]])
+        found = [self._cells(text) for text in texts]
+        fits = [row is not None for row in found]
+        cells = [row for row in found if row is not None]
         columns = [pa.array([row[column] for row in cells], _TEXT) for column in range(self._columns)]
         return columns, np.array(fits, dtype=bool)
+
+    def _fits(self, text: bytes) -> bool:
+        return self._cells(text) is not None
+
+    def _cells(self, text: bytes) -> list[bytes] | None:
+        """Return a row's cells, None if they are not as many as there are columns."""
+        # Latin-1 keeps every byte as it is, whatever the encoding.
+        lines = io.StringIO(text.decode("latin-1"), newline="")
+        try:
+            found = list(csv.reader(lines, delimiter=self._separator))
+        except csv.Error:
+            return None
+        if len(found) != 1 or len(found[0]) != self._columns:
+            return None
+        return [cell.encode("latin-1") for cell in found[0]]
 
 
 def _block(rows: NDArray[np.int64], table: list[pa.Array], names: list[str], roles: Roles, path: Path) -> Block:

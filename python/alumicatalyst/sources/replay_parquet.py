@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from typing import IO, TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -112,11 +113,9 @@ def _times(column: pa.Array, time_format: str, roles: Roles, where: str) -> tupl
         times_us = np.where(times_us == UNKNOWN, UNKNOWN, shifted)
     shown = pa.array(np.where(times_us == UNKNOWN, 0, times_us))
     if time_format != "rfc3339":
-        unit = per_unit(time_format)
-        number = shown.cast(pa.float64()) if unit == 1_000_000 else pc.divide(shown, unit)
-        if unit == 1_000_000:
-            number = pc.divide(shown.cast(pa.decimal128(19, 0)).cast(pa.decimal128(25, 6)), pa.scalar(10**6))
-        return times_us, _or_null(column, _plain(number))
+        places = len(str(per_unit(time_format))) - 1
+        numbers = [str(Decimal(time).scaleb(-places)).encode() for time in shown.to_pylist()]
+        return times_us, _or_null(column, pa.array(numbers, _TEXT))
     return times_us, _or_null(column, quote_texts(_rfc3339(shown, kind.unit)))
 
 
