@@ -112,12 +112,12 @@ $(STAMPS)/python: requirements/dev.lock $(STAMPS)/venv
 # keeps both in target/, which makes a change of profile a copy.
 $(STAMPS)/ci: $(EXTENSION_SOURCES) $(STAMPS)/python
 	@echo "=== extension, for tests"
-	@$(BIN)/maturin develop --quiet --uv --profile ci
+	@$(BIN)/maturin develop --uv --profile ci
 	@rm -f $(STAMPS)/release && touch $@
 
 $(STAMPS)/release: $(EXTENSION_SOURCES) $(STAMPS)/python
-	@echo "=== extension, at full speed"
-	@$(BIN)/maturin develop --quiet --uv --profile release
+	@echo "=== extension, at full speed (the first time takes minutes)"
+	@$(BIN)/maturin develop --uv --profile release
 	@rm -f $(STAMPS)/ci && touch $@
 
 # Without Node the tests that need it say so and are skipped, except in CI, where they fail.
