@@ -6,6 +6,7 @@ import json
 import signal
 import threading
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -17,7 +18,7 @@ from alumicatalyst.operator import Analysed, Analysis, Batch
 from alumicatalyst.sinks.lake import LakeSink
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from alumicatalyst._core import Dictionary
     from alumicatalyst.lake import Lake
@@ -168,6 +169,7 @@ class Pipeline:
         self._flush_rows_max = flush_rows_max
         self._state_interval_s = state_interval_s
         self._draining = draining or threading.Event()
+        self._failed = threading.Event()
 
     @classmethod
     def from_settings(cls, settings: Settings, **accept: bool) -> Pipeline:
@@ -177,7 +179,7 @@ class Pipeline:
         from alumicatalyst.sources.selection import source_of
 
         dictionary = load(settings.dictionary)
-        source = source_of(settings, dictionary.properties)
+        source = source_of(settings, dictionary)
         draining = threading.Event()
         lake = Lake.open(settings.lake.uri, credential=settings.lake.credential, draining=draining.is_set)
         return cls(
@@ -218,6 +220,22 @@ class Pipeline:
     def drain(self) -> None:
         """Stop reading; what was read is analysed, committed and its state written."""
         self._draining.set()
+
+    @property
+    def failed(self) -> bool:
+        """Whether a step has raised: what is buffered is then left to the next start."""
+        return self._failed.is_set()
+
+    @contextmanager
+    def failing(self) -> Iterator[None]:
+        """Note what raises; the end of an input is no failure."""
+        try:
+            yield
+        except StopIteration:
+            raise
+        except BaseException:
+            self._failed.set()
+            raise
 
     def drain_on_signals(self) -> None:
         """Drain on SIGTERM and SIGINT; a second one of the same kind ends the process at once.

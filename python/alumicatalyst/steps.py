@@ -15,8 +15,7 @@ from alumicatalyst.operator import Analysed, Batch
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from alumicatalyst.operator import Analysis
-    from alumicatalyst.pipeline import Intake, Pipeline, Sink
+    from alumicatalyst.pipeline import Intake, Pipeline
 
 _IDLE = timedelta(milliseconds=5)
 
@@ -45,6 +44,10 @@ class _InputPartition(StatefulSourcePartition[Keyed, None]):
 
     @override
     def next_batch(self) -> Iterable[Keyed]:
+        with self._pipeline.failing():
+            return self._next()
+
+    def _next(self) -> list[Keyed]:
         # The only way to end a Bytewax flow in order: every source says that its input has ended.
         if self._pipeline.draining:
             raise StopIteration
@@ -70,16 +73,18 @@ class _InputPartition(StatefulSourcePartition[Keyed, None]):
 
 
 class _Analyse(StatefulBatchLogic[Batch, Analysed, None]):
-    def __init__(self, analysis: Analysis) -> None:
-        self._analysis = analysis
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline, self._analysis = pipeline, pipeline.analysis()
 
     @override
     def on_batch(self, values: list[Batch]) -> tuple[Iterable[Analysed], bool]:
-        return [item for batch in values for item in self._analysis.on_batch(batch)], False
+        with self._pipeline.failing():
+            return [item for batch in values for item in self._analysis.on_batch(batch)], False
 
     @override
     def on_eof(self) -> tuple[Iterable[Analysed], bool]:
-        return self._analysis.on_eof(), False
+        with self._pipeline.failing():
+            return self._analysis.on_eof(), False
 
     @override
     def snapshot(self) -> None:
@@ -89,7 +94,7 @@ class _Analyse(StatefulBatchLogic[Batch, Analysed, None]):
 
 def analyse(pipeline: Pipeline) -> Callable[[None], _Analyse]:
     """Return the builder of the stateful step, one operator per partition."""
-    return lambda _resume_state: _Analyse(pipeline.analysis())
+    return lambda _resume_state: _Analyse(pipeline)
 
 
 class Output(DynamicSink[tuple[str, Analysed]]):
@@ -100,18 +105,22 @@ class Output(DynamicSink[tuple[str, Analysed]]):
 
     @override
     def build(self, step_id: str, worker_index: int, worker_count: int) -> _OutputPartition:
-        return _OutputPartition(self._pipeline.sink())
+        return _OutputPartition(self._pipeline)
 
 
 class _OutputPartition(StatelessSinkPartition[tuple[str, Analysed]]):
-    def __init__(self, sink: Sink) -> None:
-        self._sink = sink
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline, self._sink = pipeline, pipeline.sink()
 
     @override
     def write_batch(self, items: list[tuple[str, Analysed]]) -> None:
-        for _partition, item in items:
-            self._sink.write(item)
+        with self._pipeline.failing():
+            for _partition, item in items:
+                self._sink.write(item)
 
     @override
     def close(self) -> None:
-        self._sink.close()
+        # Bytewax closes in a destructor, after a failure too. A second error there aborts the process without a word,
+        # and after a failure there is nothing to commit that the next start would not bring again.
+        if not self._pipeline.failed:
+            self._sink.close()

@@ -38,9 +38,9 @@ class Section(BaseModel):
 class SourceSettings(Section):
     """Where readings come from."""
 
-    kind: Literal["eventhubs", "replay"] = Field(
+    kind: Literal["eventhubs", "replay", "simulator"] = Field(
         default="eventhubs",
-        description="What is read: an Event Hub (or an IoT Hub's built-in endpoint), or files. With the wrong kind "
+        description="What is read: an Event Hub (or an IoT Hub's built-in endpoint), files, or a simulated plant. With the wrong kind "
         "the other settings of this section do not fit, and the process stops at start with the first one it misses.",
     )
     name: str = Field(

@@ -1,0 +1,137 @@
+"""The flow as a platform team runs it: commands, signals, settings in the environment, two runners on one lake."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from alumicatalyst.lake import Lake
+from alumicatalyst.lake.doctor import examine
+from alumicatalyst.pipeline import Gate
+
+ROOT = Path(__file__).parents[1]
+LOOP = [sys.executable, "-m", "alumicatalyst.cli.main", "run", "--runner", "loop"]
+BYTEWAX = [sys.executable, "-m", "bytewax.run", "flows.telemetry"]
+
+
+def start(command: list[str], lake: Path, **settings: str) -> subprocess.Popen[str]:
+    environment = {
+        **os.environ,
+        "ALUMICATALYST_DICTIONARY": "flows/smelter.toml",
+        "ALUMICATALYST_SOURCE__KIND": "simulator",
+        "ALUMICATALYST_LAKE__URI": f"file:{lake}",
+        "ALUMICATALYST_LAKE__FLUSH_INTERVAL_S": "0.5",
+        "ALUMICATALYST_RUNNER__METRICS_PORT": "0",
+        **settings,
+    }
+    return subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def marks(lake: Path) -> dict[str, int]:
+    if not (lake / "batches" / "_delta_log").exists():
+        return {}
+    rows = (
+        Lake.open(f"file:{lake}")
+        .table("batches")
+        .select("SELECT partition, max(last_sequence) AS mark FROM batches GROUP BY partition")
+    )
+    return {row["partition"]: row["mark"] for row in rows}
+
+
+def run_until_past(command: list[str], lake: Path, before: dict[str, int]) -> str:
+    """Run until every partition has moved on, then drain; return the log."""
+    process = start(command, lake)
+    until = time.monotonic() + 60
+    while time.monotonic() < until and process.poll() is None:
+        now = marks(lake)
+        if now and all(now[name] > before.get(name, -1) for name in now) and now.keys() >= before.keys():
+            break
+        time.sleep(0.2)
+    asked = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    _, log = process.communicate(timeout=30)
+    assert process.returncode == 0, log
+    assert time.monotonic() - asked < 20, "draining takes seconds"
+    return log
+
+
+@pytest.mark.timeout(240)
+def test_i5_a_run_begun_by_one_runner_is_continued_by_the_other_and_drains_on_sigterm(tmp_path):
+    seen: dict[str, int] = {}
+    for command in (LOOP, BYTEWAX, [*BYTEWAX, "-w", "2"], LOOP):
+        log = run_until_past(command, tmp_path, seen)
+        assert "draining" in log
+        now = marks(tmp_path)
+        assert now.keys() >= seen.keys()
+        assert all(now[name] > mark for name, mark in seen.items())
+        seen = now
+    report = examine(Lake.open(f"file:{tmp_path}"))
+    assert report.ok, report.checks
+    # A drain writes a state at the mark, so that nothing is replayed: each start begins right after it.
+    assert {partition["partition"] for partition in report.partitions} == set(seen)
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("command", [LOOP, [*LOOP[:-1], "bytewax"]])
+def test_i2_a_process_that_lost_its_partition_stops_with_exit_code_5(tmp_path, command):
+    process = start(command, tmp_path)
+    until = time.monotonic() + 60
+    while not marks(tmp_path) and time.monotonic() < until:
+        time.sleep(0.2)
+    from alumicatalyst.dictionary import load
+
+    lake = Lake.open(f"file:{tmp_path}")
+    for partition in marks(tmp_path):
+        lake.resume(partition, dictionary=load(ROOT / "flows" / "smelter.toml"), first_sequence=0)
+    _, log = process.communicate(timeout=60)
+    assert process.returncode == 5, log
+    assert "claimed by another process" in log
+
+
+def test_i6_the_gate_holds_back_what_would_pile_up_and_leaves_other_processes_alone():
+    gate = Gate(2)
+    gate.enter("far/1/0")
+    gate.enter("far/1/0")
+    gate.enter("far/1/0")
+    assert gate.is_open(), "nothing of it comes back to this process"
+    for _ in range(3):
+        gate.enter("near/1/0")
+    gate.leave("near/1/0")
+    assert not gate.is_open()
+    gate.leave("near/1/0")
+    assert gate.is_open()
+
+
+def test_i2_an_output_survives_the_way_between_processes(tmp_path):
+    import pickle
+
+    from alumicatalyst.dictionary import load
+    from alumicatalyst.simulator import Plan
+    from alumicatalyst.sources.simulator import SimulatorSource
+
+    dictionary = load(ROOT / "flows" / "smelter.toml")
+    source = SimulatorSource(dictionary, Plan(start_us=1_767_225_600_000_000), speed=0, end_us=1_767_225_660_000_000)
+    from alumicatalyst._core import Partition
+
+    name = source.partitions()[0]
+    reader = source.open(name, -1, 1)
+    outputs = []
+    partition = Partition(name, dictionary)
+    while not reader.finished:
+        batch = reader.take()
+        if batch is not None:
+            outputs.append(partition.on_batch(batch))
+    moved = pickle.loads(pickle.dumps(outputs, protocol=4))
+    for was, now in zip(outputs, moved, strict=True):
+        assert (now.follows, now.first, now.last) == (was.follows, was.first, was.last)
+        for table in ("readings", "windows", "alarms", "rejected", "counts"):
+            assert isinstance(getattr(now, table), pa.RecordBatch)
+            assert getattr(now, table).equals(getattr(was, table))
+    assert sum(output.readings.num_rows for output in outputs) > 0
