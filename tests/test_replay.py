@@ -431,3 +431,47 @@ def test_recorded_runs_are_read_whole(data: Path, folder: str) -> None:
             rejected += partition.on_batch(batch).rejected.num_rows
         assert count == len(path.read_text().splitlines()) - 1
         assert (source.unreadable, rejected) == (0, 0), path
+
+
+_CELLS = st.sampled_from(
+    ['"', ",", "\n", "\r\n", "pump", "1.5", "", "2026-01-01T00:00:00Z", "nan", "\x00", "\u00e9", "{", "[", ":", "ts"]
+)
+_LINES = st.sampled_from(
+    [
+        b'{"ts":"2026-01-01T00:00:00Z","unit":"pump","pressure":1}',
+        b'[{"ts":"2026-01-01T00:00:00Z","unit":"\xff"},{"ts":1}]',
+        b'{"enqueued_time":"2026-01-01T00:00:00Z","partition_key":"a","body":{}}',
+        b'{"enqueued_time":"2026-01-01T00:00:00Z","body_base64":"\xc3\xa9"}',
+        b'{"enqueued_time":1,"body":[1,2]}',
+        b'{"enqueued_time":"2026-01-01T00:00:00Z","properties":{"a":1},"body":1}',
+        b'{"ts":"\xff","unit":3}',
+        b'{"ts":"2026-01-01T00:00:00Z","ts":null}',
+        b"[" * 5000,
+        b"\xef\xbb\xbf{}",
+    ]
+)
+
+
+@settings(max_examples=150)
+@given(data=st.data(), name=st.sampled_from(["a.csv", "a.ndjson", "a.parquet", "a.csv.gz"]))
+def test_i9_any_bytes_end_in_rows_or_in_a_clear_error(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, name: str
+) -> None:
+    folder = tmp_path_factory.mktemp("any")
+    if name == "a.csv":
+        head = data.draw(st.sampled_from(["ts,unit,pressure\n2026-01-01T00:00:00Z,pump,1\n", ""]))
+        content = (head + "".join(data.draw(st.lists(_CELLS, max_size=60)))).encode()
+    elif name == "a.ndjson":
+        content = b"\n".join(data.draw(st.lists(st.one_of(_LINES, st.binary(max_size=20)), max_size=10)))
+    else:
+        content = data.draw(st.binary(max_size=200))
+    content += data.draw(st.binary(max_size=5))
+    partitions = data.draw(st.integers(1, 2))
+    try:
+        (folder / name).write_bytes(content)
+        source = ReplaySource([folder / name], data.draw(st.sampled_from([WIDE, EPOCH])), partitions=partitions)
+        rows = [rows_of(source, number) for number in range(partitions)]
+    except InputError:
+        return
+    numbers = [row["sequence_number"] for found in rows for row in found]
+    assert len(set(numbers)) == len(numbers)

@@ -1,4 +1,4 @@
-"""What drives a simulation: pace, files, the hub with the real SDK, the command, and a truth that adds up in the end."""
+"""What drives a simulation: pace, files, the hub with the real SDK, the command, and a truth that always adds up."""
 
 from __future__ import annotations
 

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 # Stands for a time that is absent or cannot be read; earlier than any other.
 UNKNOWN: Final = -(2**63)
+# Years 0001 to 9999; what lies outside is no time.
+_TIME_MIN_US: Final = -62_135_596_800_000_000
+_TIME_MAX_US: Final = 253_402_300_799_999_999
 
 _NUMBER = r"^-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?$"
 _NOT_FINITE = r"(?i)^[+-]?(?:nan|inf|infinity)$"
@@ -277,10 +280,9 @@ def _epochs(column: pa.Array, per_unit: int) -> Times:
     """Read numbers since 1970, exactly; what is no number is UNKNOWN."""
     try:
         whole = column.cast(pa.string()).cast(pa.int64())
-        limit = 2**62 // per_unit
-        if pc.all(pc.and_(pc.less(whole, limit), pc.greater(whole, -limit))).as_py() is not False:
-            numbers = np.asarray(whole.fill_null(0).to_numpy(zero_copy_only=False), dtype=np.int64) * per_unit
-            return np.where(np.asarray(whole.is_null()), UNKNOWN, numbers)
+        numbers = np.asarray(whole.fill_null(UNKNOWN).to_numpy(zero_copy_only=False), dtype=np.int64)
+        known = (numbers >= _TIME_MIN_US // per_unit) & (numbers <= _TIME_MAX_US // per_unit)
+        return np.where(known, np.where(known, numbers, 0) * per_unit, UNKNOWN)
     except pa.ArrowInvalid:
         pass
     return np.array([epoch_us(text, per_unit) for text in column.to_pylist()], dtype=np.int64)
@@ -295,7 +297,7 @@ def epoch_us(number: bytes | str | float | None, per_unit: int) -> int:
         value = int(exact // 1) - (exact < 0 and exact != exact // 1)
     except (InvalidOperation, ValueError, OverflowError):
         return UNKNOWN
-    return value if abs(value) < 2**62 else UNKNOWN
+    return value if _TIME_MIN_US <= value <= _TIME_MAX_US else UNKNOWN
 
 
 def per_unit(time_format: str) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 from typing import IO, TYPE_CHECKING, Any, Final
 
@@ -113,10 +112,6 @@ class _Bodies:
                     many = True
                 else:
                     found, many = [_decode_members(line)], False
-            except (msgspec.DecodeError, RecursionError):
-                # Not JSON, or no object: the decoder says why it rejects it.
-                unreadable += 1
-            else:
                 changed = False
                 for members in found:
                     reading_time, rewritten = self._time(members)
@@ -126,6 +121,9 @@ class _Bodies:
                 if found:
                     device = self._device(found[0])
                     arrival = self._enqueued(found[-1])
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                # Not JSON, or no object: the decoder says why it rejects it.
+                unreadable += 1
             bodies.append(body)
             times.append(time)
             enqueued.append(arrival)
@@ -214,7 +212,7 @@ class _Envelopes:
             rows.append(row)
             try:
                 body, time, key, own = self._envelope(line)
-            except (msgspec.DecodeError, binascii.Error, KeyError, RecursionError):
+            except (msgspec.DecodeError, ValueError, KeyError, RecursionError):
                 body, time, key, own = line, UNKNOWN, None, None
                 unreadable += 1
             bodies.append(body)
