@@ -12,13 +12,16 @@ use std::hash::BuildHasher;
 const INLINE_BYTES: usize = 16;
 const SLOTS_MIN: usize = 64;
 
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 struct Slot {
     words: [u64; 2],
+    /// Length of the name; `EMPTY` where there is none.
     bytes: u32,
-    /// The name's id plus one; 0 marks an empty slot.
-    id_after: u32,
+    id: u32,
 }
+
+const EMPTY: u32 = u32::MAX;
+const VACANT: Slot = Slot { words: [0; 2], bytes: EMPTY, id: 0 };
 
 /// Distinct names, numbered from 0 in the order of their insertion.
 #[derive(Clone)]
@@ -47,7 +50,7 @@ impl Names {
         // The standard library's hasher takes its keys from the operating system.
         let random = std::hash::RandomState::new();
         Names {
-            slots: vec![Slot::default(); SLOTS_MIN],
+            slots: vec![VACANT; SLOTS_MIN],
             slots_used: 0,
             long: HashMap::default(),
             list: Vec::new(),
@@ -79,29 +82,26 @@ impl Names {
 
     /// The id of `buf[start..start + len]`, if that is a known name. The buffer is passed whole so that a short name is
     /// read with two loads, past its own end where the buffer allows it.
-    #[inline]
+    #[inline(always)]
     pub fn find(&self, buf: &[u8], start: usize, len: usize) -> Option<u32> {
         let name = buf.get(start..)?.get(..len)?;
-        if len <= INLINE_BYTES {
-            self.find_short([load8(buf, start), load8(buf, start + 8)], len)
-        } else {
-            self.find_long(name)
-        }
+        if len <= INLINE_BYTES { self.find_short(load16(buf, start), len) } else { self.find_long(name) }
     }
 
-    /// As `find`, for a name of at most 16 bytes that was loaded already; what follows the name in the words is ignored.
+    /// A name of at most 16 bytes; what follows it in the words is ignored.
     #[inline(always)]
-    pub(crate) fn find_short(&self, loaded: [u64; 2], len: usize) -> Option<u32> {
+    fn find_short(&self, loaded: u128, len: usize) -> Option<u32> {
         let words = cut(loaded, len);
         let mask = self.slots.len() - 1;
         let mut place = self.hash(words, len) & mask;
         loop {
             // Masking again costs nothing and lets the compiler drop the bounds check.
             let slot = &self.slots[place & mask];
-            if slot.words == words && slot.bytes == len as u32 && slot.id_after != 0 {
-                return Some(slot.id_after - 1);
+            let differs = (slot.words[0] ^ words[0]) | (slot.words[1] ^ words[1]) | u64::from(slot.bytes ^ len as u32);
+            if differs == 0 {
+                return Some(slot.id);
             }
-            if slot.id_after == 0 {
+            if slot.bytes == EMPTY {
                 return None;
             }
             place += 1;
@@ -109,7 +109,7 @@ impl Names {
     }
 
     #[inline(never)]
-    pub(crate) fn find_long(&self, name: &[u8]) -> Option<u32> {
+    fn find_long(&self, name: &[u8]) -> Option<u32> {
         self.long.get(std::str::from_utf8(name).ok()?).copied()
     }
 
@@ -128,16 +128,15 @@ impl Names {
         if (self.slots_used + 1) * 2 > self.slots.len() {
             self.grow();
         }
-        let loaded = [load8(name.as_bytes(), 0), load8(name.as_bytes(), 8)];
-        self.place(Slot { words: cut(loaded, name.len()), bytes: name.len() as u32, id_after: id + 1 });
+        self.place(Slot { words: cut(load16(name.as_bytes(), 0), name.len()), bytes: name.len() as u32, id });
         self.slots_used += 1;
         id
     }
 
     fn grow(&mut self) {
-        let larger = vec![Slot::default(); self.slots.len() * 2];
+        let larger = vec![VACANT; self.slots.len() * 2];
         for slot in std::mem::replace(&mut self.slots, larger) {
-            if slot.id_after != 0 {
+            if slot.bytes != EMPTY {
                 self.place(slot);
             }
         }
@@ -146,7 +145,7 @@ impl Names {
     fn place(&mut self, slot: Slot) {
         let mask = self.slots.len() - 1;
         let mut place = self.hash(slot.words, slot.bytes as usize) & mask;
-        while self.slots[place].id_after != 0 {
+        while self.slots[place].bytes != EMPTY {
             place = (place + 1) & mask;
         }
         self.slots[place] = slot;
@@ -161,30 +160,50 @@ impl Names {
     }
 }
 
-/// Keeps the first `len` bytes (at most 16) of two little-endian words.
+/// The first `len` bytes (at most 16) as two little-endian words.
 #[inline(always)]
-fn cut(words: [u64; 2], len: usize) -> [u64; 2] {
-    let keep = |bytes: usize| if bytes >= 8 { u64::MAX } else { (1 << (8 * bytes)) - 1 };
-    [words[0] & keep(len), words[1] & keep(len.saturating_sub(8))]
+fn cut(loaded: u128, len: usize) -> [u64; 2] {
+    let masks = &MASKS[len & 31];
+    [loaded as u64 & masks[0], (loaded >> 64) as u64 & masks[1]]
 }
+
+/// For every length which bytes count; 32 of them spare the bounds check.
+const MASKS: [[u64; 2]; 32] = {
+    let mut masks = [[u64::MAX; 2]; 32];
+    let mut len = 0;
+    while len < INLINE_BYTES {
+        masks[len] = if len < 8 { [(1 << (8 * len)) - 1, 0] } else { [u64::MAX, (1 << (8 * (len - 8))) - 1] };
+        len += 1;
+    }
+    masks
+};
 
 /// Eight bytes from `start` as a little-endian word; zeros stand for what lies past the end.
 #[inline(always)]
 pub(crate) fn load8(bytes: &[u8], start: usize) -> u64 {
     match bytes.get(start..).and_then(|rest| rest.first_chunk()) {
         Some(chunk) => u64::from_le_bytes(*chunk),
+        None => load_tail(bytes, start) as u64,
+    }
+}
+
+/// As `load8`, with sixteen bytes.
+#[inline(always)]
+pub(crate) fn load16(bytes: &[u8], start: usize) -> u128 {
+    match bytes.get(start..).and_then(|rest| rest.first_chunk()) {
+        Some(chunk) => u128::from_le_bytes(*chunk),
         None => load_tail(bytes, start),
     }
 }
 
 #[cold]
 #[inline(never)]
-fn load_tail(bytes: &[u8], start: usize) -> u64 {
-    let mut word = [0; 8];
+fn load_tail(bytes: &[u8], start: usize) -> u128 {
+    let mut word = [0; 16];
     for (to, from) in word.iter_mut().zip(bytes.iter().skip(start)) {
         *to = *from;
     }
-    u64::from_le_bytes(word)
+    u128::from_le_bytes(word)
 }
 
 #[cfg(test)]

@@ -1,6 +1,5 @@
 //! One body at a time: its limits, its document, and what becomes of it where it is none.
 
-use super::keys::Found;
 use super::member::{Candidate, unfit_device};
 use super::reason::{Detail, Fault};
 use super::scan::{blank, peek};
@@ -84,15 +83,15 @@ impl<'a> Batch<'a> {
         if !properties.is_empty() {
             self.properties(properties);
         }
-        let i = blank(self.b, self.origin);
-        let next = match peek(self.b, i) {
+        let (i, c) = blank(self.b, self.origin);
+        let next = match c {
             _ if i >= end => return Err(Detail::Empty),
             b'{' => self.object(i, 1)?,
             b'[' => self.array(i)?,
             _ => return Err(Detail::DocumentType),
         };
         // The next body may start with white space, which is not for this one to take.
-        if next == end || (next < end && blank(&self.b[..end], next) == end) { Ok(()) } else { Err(Detail::Trailing) }
+        if next == end || (next < end && blank(&self.b[..end], next).0 == end) { Ok(()) } else { Err(Detail::Trailing) }
     }
 
     #[inline(always)]
@@ -108,15 +107,15 @@ impl<'a> Batch<'a> {
         if self.decoder.bounds.depth == 0 {
             return Err(Detail::TooDeep);
         }
-        let mut i = blank(self.b, start + 1);
-        if peek(self.b, i) == b']' {
+        let (mut i, mut c) = blank(self.b, start + 1);
+        if c == b']' {
             return Ok(i + 1);
         }
         loop {
-            i = if peek(self.b, i) == b'{' { self.object(i, 2)? } else { self.element(i)? };
-            i = blank(self.b, i);
-            match peek(self.b, i) {
-                b',' => i = blank(self.b, i + 1),
+            i = if c == b'{' { self.object(i, 2)? } else { self.element(i)? };
+            (i, c) = blank(self.b, i);
+            match c {
+                b',' => (i, c) = blank(self.b, i + 1),
                 b']' => return Ok(i + 1),
                 _ => return Err(Detail::Unexpected),
             }
@@ -143,19 +142,14 @@ impl<'a> Batch<'a> {
         Ok(())
     }
 
-    /// Reads a key, its colon and the white space around it; `next` is where the value starts.
+    /// Where the object that starts at `start` ends, if it has no members.
     #[inline(always)]
-    pub(super) fn key(&mut self, i: usize, place: usize) -> Result<Found, Detail> {
-        if peek(self.b, i) != b'"' {
-            return Err(Detail::Unexpected);
+    pub(super) fn empty(&self, start: usize) -> Option<usize> {
+        if peek(self.b, start + 1) == b'"' {
+            return None;
         }
-        let mut found = self.decoder.keys.read(self.b, i + 1, place, &mut self.decoder.unescaped)?;
-        let colon = blank(self.b, found.next);
-        if peek(self.b, colon) != b':' {
-            return Err(Detail::Unexpected);
-        }
-        found.next = blank(self.b, colon + 1);
-        Ok(found)
+        let (i, c) = blank(self.b, start + 1);
+        (c == b'}').then_some(i)
     }
 
     /// Takes device and time from the envelope's properties, where they are candidates.
@@ -238,7 +232,7 @@ impl<'a> Batch<'a> {
             return failure;
         }
         debug_assert!(matches!(met, Detail::TooMany | Detail::DocumentType), "{met:?} in a sound document");
-        (met, blank(body, 0))
+        (met, blank(body, 0).0)
     }
 }
 

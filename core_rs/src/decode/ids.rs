@@ -1,7 +1,7 @@
 //! Names to ids: of the vocabulary where it holds them, of the batch's fresh names otherwise.
 
 use super::fresh::Fresh;
-use super::keys::{Found, Keys};
+use super::keys::{Found, Keys, UNKEPT};
 use super::scan::{Text, unescape};
 use super::{FRESH, Vocabulary};
 use crate::limits::NAME_BYTES_MAX;
@@ -126,8 +126,7 @@ impl Ids {
         keys: &Keys,
         key: &Found,
     ) -> u32 {
-        let kept = key.number.and_then(|number| self.of_members.get(number as usize));
-        match kept {
+        match self.of_members.get(key.number as usize) {
             Some(id) if *id != UNRESOLVED => *id,
             _ => self.member_new(names, fresh, b, keys, key),
         }
@@ -135,20 +134,19 @@ impl Ids {
 
     #[inline(never)]
     fn member_new(&mut self, names: &Names, fresh: &mut Vec<Box<str>>, b: &[u8], keys: &Keys, key: &Found) -> u32 {
-        let name = match (key.number, &key.text) {
-            (Some(number), _) => keys.name(number),
-            (None, Some(text)) => plain(b, text, &mut self.unescaped),
-            (None, None) => "",
+        let name = match key.number {
+            UNKEPT => plain(b, &keys.unkept, &mut self.unescaped),
+            number => keys.name(number),
         };
         let id = match self.renamed.get(name) {
             Some(from) => find_or_add(names, &mut self.fresh, fresh, &self.rename_to[from as usize]),
             None => find_or_add(names, &mut self.fresh, fresh, name),
         };
-        if let Some(number) = key.number {
-            if self.of_members.len() <= number as usize {
+        if key.number != UNKEPT {
+            if self.of_members.len() <= key.number as usize {
                 self.of_members.resize(keys.len(), UNRESOLVED);
             }
-            self.of_members[number as usize] = id;
+            self.of_members[key.number as usize] = id;
         }
         id
     }
@@ -173,11 +171,7 @@ impl Ids {
 /// The id of a known name that stands in the payload as it is.
 #[inline(always)]
 fn find_plain(names: &Names, b: &[u8], text: &Text) -> Option<u32> {
-    match text.len() {
-        _ if text.escaped => None,
-        len @ 0..=16 => names.find_short(text.words, len),
-        _ => names.find_long(&b[text.start..text.end]),
-    }
+    if text.escaped { None } else { names.find(b, text.start, text.len()) }
 }
 
 /// The string itself. Only what stands beyond the end of its envelope can fail to be UTF-8; that envelope is rejected.

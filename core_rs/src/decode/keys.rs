@@ -1,13 +1,13 @@
 //! The keys of objects: what each one stands for, and a guess at which comes next.
 //!
 //! Senders repeat themselves, so that the key which stood at a place of the last object mostly stands there again. Such
-//! a guess is confirmed with two masked comparisons of 8 bytes. It is a cache and nothing else: a key that was not
+//! a guess is confirmed with one masked comparison of 16 bytes. It is a cache and nothing else: a key that was not
 //! guessed right is looked up, and both ways give the same role.
 
 use super::reason::Detail;
-use super::scan::{Text, string, unescape};
+use super::scan::{Text, blank, string, unescape};
 use crate::dictionary::Payload;
-use crate::names::{Names, load8};
+use crate::names::{Names, load16};
 
 /// Places of an object whose keys are guessed; a longer object starts over.
 const PLACES: usize = 128;
@@ -35,32 +35,35 @@ pub(super) struct Found {
     pub role: Role,
     /// One bit for each role key, none for others.
     pub bit: u64,
-    /// Number of the key, if it is one that is kept.
-    pub number: Option<u32>,
-    /// Where a key that is not kept stands.
-    pub text: Option<Text>,
-    /// Index after the closing quote.
+    /// Number of the key; `UNKEPT` if it is not one that is kept.
+    pub number: u32,
+    /// Index after the colon.
     pub next: usize,
 }
 
+pub(super) const UNKEPT: u32 = u32::MAX;
+
 #[derive(Clone, Copy)]
 struct Key {
-    /// The first 16 bytes of the key with its closing quote, and which of them count.
-    words: [u64; 2],
-    masks: [u64; 2],
+    /// The first 16 bytes of the key with its quotes, after the bracket or comma before it, and which of them count: that
+    /// first one does not.
+    word: u128,
+    mask: u128,
     bytes: usize,
     role: Role,
     bit: u64,
 }
 
+/// Bytes beside the name: what stands before it and its quotes.
+const AROUND: usize = 3;
+
 impl Key {
     fn new(name: &str, role: Role, bit: u64) -> Self {
         let (mut bytes, mut mask) = ([0; 16], [0; 16]);
-        for (at, c) in name.bytes().chain([b'"']).take(16).enumerate() {
+        for (at, c) in (1..16).zip([b'"'].into_iter().chain(name.bytes()).chain([b'"'])) {
             (bytes[at], mask[at]) = (c, 0xff);
         }
-        let words = |b: &[u8]| [load8(b, 0), load8(b, 8)];
-        Key { words: words(&bytes), masks: words(&mask), bytes: name.len(), role, bit }
+        Key { word: u128::from_le_bytes(bytes), mask: u128::from_le_bytes(mask), bytes: name.len(), role, bit }
     }
 }
 
@@ -73,6 +76,8 @@ pub(super) struct Keys {
     guesses: [u32; PLACES],
     /// The role of a key that the dictionary does not name.
     other: Role,
+    /// The key read last, where it is not kept.
+    pub unkept: Text,
 }
 
 impl Keys {
@@ -94,7 +99,8 @@ impl Keys {
         }
         let other = if payload.metric.is_none() { Role::Member } else { Role::Ignored };
         fixed.extend(payload.ignore.iter().map(|name| (name.as_str().into(), Role::Ignored)));
-        let mut keys = Keys { names: Names::new(), kept: Vec::new(), fixed, guesses: [0; PLACES], other };
+        let mut keys =
+            Keys { names: Names::new(), kept: Vec::new(), fixed, guesses: [0; PLACES], other, unkept: Text::default() };
         keys.forget();
         keys
     }
@@ -133,48 +139,72 @@ impl Keys {
         self.kept.len()
     }
 
-    /// Reads the key at `i`, after its opening quote; `place` is its number within the object.
+    /// Reads the key after the bracket or comma at `i`, with its colon; `place` is its number within the object.
     #[inline(always)]
     pub(super) fn read(&mut self, b: &[u8], i: usize, place: usize, unescaped: &mut String) -> Result<Found, Detail> {
-        let number = self.guesses[place % PLACES];
-        if let Some(key) = self.kept.get(number as usize) {
-            let wrong =
-                ((load8(b, i) ^ key.words[0]) & key.masks[0]) | ((load8(b, i + 8) ^ key.words[1]) & key.masks[1]);
-            if wrong == 0 && (key.bytes < 16 || self.rest_is(b, i, number)) {
-                return Ok(Found {
-                    role: key.role,
-                    bit: key.bit,
-                    number: Some(number),
-                    text: None,
-                    next: i + key.bytes + 1,
-                });
-            }
+        match self.guess(b, i, place) {
+            Some(found) => Ok(found),
+            None => self.read_spaced(b, i, place, unescaped),
         }
-        self.look_up(b, i, place, unescaped)
     }
 
-    fn rest_is(&self, b: &[u8], i: usize, number: u32) -> bool {
-        let rest = &self.name(number).as_bytes()[16..];
-        b.get(i + 16..).and_then(|b| b.strip_prefix(rest)).is_some_and(|b| b.first() == Some(&b'"'))
+    #[inline(always)]
+    fn guess(&self, b: &[u8], i: usize, place: usize) -> Option<Found> {
+        let number = self.guesses[place % PLACES];
+        let key = self.kept.get(number as usize)?;
+        let wrong = (load16(b, i) ^ key.word) & key.mask;
+        if wrong != 0 || (key.bytes + AROUND > 16 && !self.rest_is(b, i, number)) {
+            return None;
+        }
+        let (colon, c) = blank(b, i + key.bytes + AROUND);
+        (c == b':').then_some(Found { role: key.role, bit: key.bit, number, next: colon + 1 })
     }
 
     #[inline(never)]
+    fn rest_is(&self, b: &[u8], i: usize, number: u32) -> bool {
+        let name = self.name(number).as_bytes();
+        let rest = b.get(i + 2..).and_then(|b| b.strip_prefix(name));
+        rest.is_some_and(|rest| rest.starts_with(b"\""))
+    }
+
+    /// As `read`, for a key that does not follow the bracket or comma at once, or was not guessed right.
+    #[inline(never)]
+    fn read_spaced(&mut self, b: &[u8], i: usize, place: usize, unescaped: &mut String) -> Result<Found, Detail> {
+        let (quote, c) = blank(b, i + 1);
+        if c != b'"' {
+            return Err(Detail::Unexpected);
+        }
+        if quote > i + 1
+            && let Some(found) = self.guess(b, quote - 1, place)
+        {
+            return Ok(found);
+        }
+        self.look_up(b, quote + 1, place, unescaped)
+    }
+
     fn look_up(&mut self, b: &[u8], i: usize, place: usize, unescaped: &mut String) -> Result<Found, Detail> {
         let text = string(b, i)?;
-        let mut number = if text.escaped {
+        let (colon, c) = blank(b, text.next());
+        if c != b':' {
+            return Err(Detail::Unexpected);
+        }
+        let known = if text.escaped {
             unescape(b, &text, unescaped);
             self.names.get(unescaped)
         } else {
             self.names.find(b, i, text.len())
         };
-        if number.is_none() && !text.escaped && self.kept.len() < self.fixed.len() + LEARNED_MAX {
-            number = std::str::from_utf8(&b[i..text.end]).ok().map(|name| self.keep(name, self.other));
-        }
-        if let (Some(number), false) = (number, text.escaped) {
-            self.guesses[place % PLACES] = number;
-        }
-        let key = number.and_then(|number| self.kept.get(number as usize));
-        let (role, bit) = key.map_or((self.other, 0), |key| (key.role, key.bit));
-        Ok(Found { role, bit, number, text: Some(text), next: text.next() })
+        let number = match known {
+            Some(number) => number,
+            None if text.escaped || self.kept.len() >= self.fixed.len() + LEARNED_MAX => {
+                self.unkept = text;
+                return Ok(Found { role: self.other, bit: 0, number: UNKEPT, next: colon + 1 });
+            }
+            // Only beyond the envelope's end can a key fail to be UTF-8.
+            None => self.keep(std::str::from_utf8(&b[i..text.end]).map_err(|_| Detail::Ended)?, self.other),
+        };
+        self.guesses[place % PLACES] = number;
+        let key = &self.kept[number as usize];
+        Ok(Found { role: key.role, bit: key.bit, number, next: colon + 1 })
     }
 }

@@ -2,7 +2,7 @@
 
 use super::envelope::Batch;
 use super::ids::Unfit;
-use super::number::number;
+use super::number::{number, small};
 use super::reason::{Detail, Fault};
 use super::scan::{peek, string};
 use super::text_value;
@@ -65,8 +65,14 @@ pub(super) fn unfit_metric(unfit: Unfit) -> Detail {
 
 impl Batch<'_> {
     #[inline(always)]
-    pub(super) fn device_member(&mut self, device: &mut Candidate<u32>, rank: u32, i: usize) -> Result<usize, Detail> {
-        if peek(self.b, i) == b'"' {
+    pub(super) fn device_member(
+        &mut self,
+        device: &mut Candidate<u32>,
+        rank: u32,
+        i: usize,
+        c: u8,
+    ) -> Result<usize, Detail> {
+        if c == b'"' {
             let text = string(self.b, i + 1)?;
             let id = self.decoder.ids.name(&self.vocabulary.devices, &mut self.out.fresh, self.b, &text);
             device.offer(rank, i, id.map_err(unfit_device));
@@ -80,15 +86,20 @@ impl Batch<'_> {
     }
 
     #[inline(always)]
-    pub(super) fn time_member(&mut self, time: &mut Candidate<i64>, rank: u32, i: usize) -> Result<usize, Detail> {
-        let c = peek(self.b, i);
+    pub(super) fn time_member(
+        &mut self,
+        time: &mut Candidate<i64>,
+        rank: u32,
+        i: usize,
+        c: u8,
+    ) -> Result<usize, Detail> {
         if c == b'"' && self.decoder.time_format == TimeFormat::Rfc3339 {
             let (us, next) = self.decoder.clock.read(self.b, i + 1, &mut self.decoder.unescaped)?;
             time.offer(rank, i, us.ok_or(Detail::TimeForm));
             return Ok(next);
         }
         if c.is_ascii_digit() && self.decoder.time_format != TimeFormat::Rfc3339 {
-            let (_, next) = number(self.b, i)?;
+            let (_, next) = number(self.b, i, c)?;
             let us = time::parse(&self.b[i..next], self.decoder.time_format);
             time.offer(rank, i, us.ok_or(Detail::TimeForm));
             return Ok(next);
@@ -113,10 +124,9 @@ impl Batch<'_> {
 
     /// Reads a value: `None` is null, and a failure concerns the value only.
     #[inline(always)]
-    pub(super) fn value(&mut self, i: usize) -> Result<(Result<Option<f64>, Detail>, usize), Detail> {
-        let c = peek(self.b, i);
+    pub(super) fn value(&mut self, i: usize, c: u8) -> Result<(Result<Option<f64>, Detail>, usize), Detail> {
         if c.is_ascii_digit() || c == b'-' {
-            let (value, next) = number(self.b, i)?;
+            let (value, next) = number(self.b, i, c)?;
             return Ok((if value.is_finite() { Ok(Some(value)) } else { Err(Detail::NotFinite) }, next));
         }
         self.value_other(i)
@@ -140,10 +150,19 @@ impl Batch<'_> {
 
     /// Reads a quality; a number that cannot be one is -1.
     #[inline(always)]
-    pub(super) fn quality_member(&mut self, quality: &mut i16, fault: &mut Fault, i: usize) -> Result<usize, Detail> {
+    pub(super) fn quality(&mut self, quality: &mut i16, fault: &mut Fault, i: usize) -> Result<usize, Detail> {
+        if let Some((value, next)) = small(self.b, i) {
+            *quality = i16::try_from(value).unwrap_or(-1);
+            return Ok(next);
+        }
+        self.quality_other(quality, fault, i)
+    }
+
+    #[inline(never)]
+    fn quality_other(&mut self, quality: &mut i16, fault: &mut Fault, i: usize) -> Result<usize, Detail> {
         let c = peek(self.b, i);
         if c.is_ascii_digit() || c == b'-' {
-            let (value, next) = number(self.b, i)?;
+            let (value, next) = number(self.b, i, c)?;
             let whole = value as i16;
             *quality = if f64::from(whole) == value && whole >= 0 { whole } else { -1 };
             return Ok(next);

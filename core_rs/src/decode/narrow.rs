@@ -4,11 +4,11 @@ use super::envelope::Batch;
 use super::keys::Role;
 use super::member::{GOOD, Kind, unfit_metric};
 use super::reason::{Detail, Fault};
-use super::scan::{blank, peek, string};
+use super::scan::{blank, string};
 
 impl Batch<'_> {
     /// Reads the object whose bracket is at `start`; gives the index after it.
-    #[inline(always)]
+    #[inline(never)]
     pub(super) fn narrow(&mut self, start: usize) -> Result<usize, Detail> {
         let b = self.b;
         let (mut device, mut time) = (self.device, self.time);
@@ -18,20 +18,24 @@ impl Batch<'_> {
         let mut fault = Fault::NONE;
         let mut seen = 0;
         let mut place = 0;
-        let mut i = blank(b, start + 1);
-        while peek(b, i) != b'}' || place > 0 {
-            let at = i;
-            let key = self.key(i, place)?;
+        let mut i = start;
+        let mut c = b',';
+        if let Some(close) = self.empty(start) {
+            (i, c) = (close, b'}');
+        }
+        while c == b',' {
+            let at = i + 1;
+            let key = self.decoder.keys.read(b, i, place, &mut self.decoder.unescaped)?;
             place += 1;
-            i = key.next;
+            (i, c) = blank(b, key.next);
             if seen & key.bit != 0 {
                 fault = fault.min(Fault::new(Detail::Repeated, at));
             }
             seen |= key.bit;
             i = match key.role {
-                Role::Device(rank) => self.device_member(&mut device, rank, i)?,
-                Role::Time(rank) => self.time_member(&mut time, rank, i)?,
-                Role::Metric if peek(b, i) == b'"' => {
+                Role::Device(rank) => self.device_member(&mut device, rank, i, c)?,
+                Role::Time(rank) => self.time_member(&mut time, rank, i, c)?,
+                Role::Metric if c == b'"' => {
                     let text = string(b, i + 1)?;
                     let id = self.decoder.ids.metric(&self.vocabulary.metrics, &mut self.out.fresh, b, &text);
                     match id {
@@ -48,7 +52,7 @@ impl Batch<'_> {
                     next
                 }
                 Role::Value => {
-                    let (given, next) = self.value(i)?;
+                    let (given, next) = self.value(i, c)?;
                     match given {
                         Ok(Some(number)) => (value, value_fault) = (number, Fault::NONE),
                         Ok(None) => {}
@@ -59,15 +63,14 @@ impl Batch<'_> {
                     }
                     next
                 }
-                Role::Quality => self.quality_member(&mut quality, &mut fault, i)?,
+                Role::Quality => self.quality(&mut quality, &mut fault, i)?,
+                _ if c == b'"' => string(b, i + 1)?.next(),
                 Role::Member | Role::Ignored => self.other(i)?.1,
             };
-            i = blank(b, i);
-            match peek(b, i) {
-                b',' => i = blank(b, i + 1),
-                b'}' => break,
-                _ => return Err(Detail::Unexpected),
-            }
+            (i, c) = blank(b, i);
+        }
+        if c != b'}' {
+            return Err(Detail::Unexpected);
         }
         let end = i + 1;
         let worst = fault.min(device.fault).min(time.fault).min(value_fault).min(metric_fault);

@@ -33,34 +33,48 @@ pub(super) fn sum_digits(values: u64, count: u32) -> u64 {
     (v & 0x0000_ffff_0000_ffff).wrapping_mul(42_949_672_960_001) >> 32
 }
 
-/// Reads a number that starts with a digit or a minus. `-Infinity` is one, and so is what overflows: both come back as
-/// infinities.
+/// Reads the number that starts at `start` with `c`, a digit or a minus. `-Infinity` is one, and so is what overflows:
+/// both come back as infinities.
 #[inline(always)]
-pub(super) fn number(b: &[u8], start: usize) -> Result<(f64, usize), Detail> {
-    let negative = peek(b, start) == b'-';
+pub(super) fn number(b: &[u8], start: usize, c: u8) -> Result<(f64, usize), Detail> {
+    let negative = c == b'-';
     let whole_at = start + usize::from(negative);
-    let whole = load8(b, whole_at) ^ (ZEROS);
+    let whole = load8(b, whole_at) ^ ZEROS;
     let whole_digits = digits_at_head(whole);
-    let mut i = whole_at + whole_digits as usize;
-    if whole_digits == 0 || whole_digits == 8 || (whole_digits > 1 && peek(b, whole_at) == b'0') {
+    // A zero may stand alone before the point only.
+    if whole_digits == 0 || whole_digits == 8 || (whole as u8 == 0 && whole_digits > 1) {
         return number_long(b, start);
     }
     let mut mantissa = sum_digits(whole, whole_digits);
     let mut scale = 0;
-    if peek(b, i) == b'.' {
-        let fraction = load8(b, i + 1) ^ (ZEROS);
+    let mut i = whole_at + whole_digits as usize;
+    let mut c = peek(b, i);
+    if c == b'.' {
+        let fraction = load8(b, i + 1) ^ ZEROS;
         scale = digits_at_head(fraction) as usize;
         if scale == 0 || scale == 8 {
             return number_long(b, start);
         }
         mantissa = mantissa * WHOLE_TENS[scale & 7] + sum_digits(fraction, scale as u32);
         i += 1 + scale;
+        c = peek(b, i);
     }
-    if peek(b, i) | 0x20 == b'e' {
+    if c | 0x20 == b'e' {
         return number_long(b, start);
     }
     let value = mantissa as f64 / TENS[scale];
     Ok((if negative { -value } else { value }, i))
+}
+
+/// Reads a whole number of at most five digits, if one stands there.
+#[inline(always)]
+pub(super) fn small(b: &[u8], start: usize) -> Option<(u64, usize)> {
+    let values = load8(b, start) ^ ZEROS;
+    let digits = digits_at_head(values);
+    let next = start + digits as usize;
+    let ends = matches!(peek(b, next), b',' | b'}' | b' ');
+    let sound = digits.wrapping_sub(1) < 5 && ends && (values as u8 != 0 || digits == 1);
+    sound.then(|| (sum_digits(values, digits), next))
 }
 
 #[inline(never)]
@@ -124,17 +138,31 @@ mod tests {
     use proptest::prelude::*;
 
     fn read(text: &str) -> Option<f64> {
+        let first = text.as_bytes()[0];
         // What follows must neither be taken in nor matter.
         for tail in ["", ",", "}   ", " 123456789", "]\u{e9}\u{e9}\u{e9}\u{e9}"] {
             let padded = format!("{text}{tail}");
-            match number(padded.as_bytes(), 0) {
+            match number(padded.as_bytes(), 0, first) {
                 Ok((value, next)) if next == text.len() => {
-                    assert_eq!(number(text.as_bytes(), 0).map(|(value, _)| value.to_bits()), Ok(value.to_bits()));
+                    assert_eq!(
+                        number(text.as_bytes(), 0, first).map(|(value, _)| value.to_bits()),
+                        Ok(value.to_bits())
+                    );
                 }
                 _ => return None,
             }
         }
-        number(text.as_bytes(), 0).ok().map(|(value, _)| value)
+        number(text.as_bytes(), 0, first).ok().map(|(value, _)| value)
+    }
+
+    #[test]
+    fn small_numbers_are_those_of_one_to_five_digits() {
+        for (text, expected) in [("0,", Some((0, 1))), ("192}", Some((192, 3))), ("32767 ", Some((32_767, 5)))] {
+            assert_eq!(small(text.as_bytes(), 0), expected, "{text}");
+        }
+        for text in ["", ",", "-1,", "01,", "00,", "123456,", "12345678,", "1.0,", "1e2,", "1", "1]"] {
+            assert_eq!(small(text.as_bytes(), 0), None, "{text}");
+        }
     }
 
     #[test]

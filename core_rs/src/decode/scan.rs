@@ -4,7 +4,7 @@
 //! stays in a register. Past the end it reads zeros, which no token admits.
 
 use super::reason::Detail;
-use crate::names::load8;
+use crate::names::{load8, load16};
 
 pub(super) const ONES: u64 = 0x0101_0101_0101_0101;
 pub(super) const HIGHS: u64 = 0x8080_8080_8080_8080;
@@ -14,28 +14,29 @@ pub(super) fn peek(b: &[u8], i: usize) -> u8 {
     if i < b.len() { b[i] } else { 0 }
 }
 
-/// The index of the next byte that is not white space.
+/// The next byte that is not white space, and its index.
 #[inline(always)]
-pub(super) fn blank(b: &[u8], i: usize) -> usize {
-    if peek(b, i) > b' ' { i } else { blank_long(b, i) }
+pub(super) fn blank(b: &[u8], i: usize) -> (usize, u8) {
+    let c = peek(b, i);
+    if c > b' ' { (i, c) } else { blank_long(b, i) }
 }
 
 #[inline(never)]
-fn blank_long(b: &[u8], mut i: usize) -> usize {
-    while matches!(peek(b, i), b' ' | b'\t' | b'\n' | b'\r') {
-        i += 1;
+fn blank_long(b: &[u8], mut i: usize) -> (usize, u8) {
+    loop {
+        match peek(b, i) {
+            b' ' | b'\t' | b'\n' | b'\r' => i += 1,
+            c => return (i, c),
+        }
     }
-    i
 }
 
 /// A string that starts at `start`, after its opening quote, and whose closing quote is at `end`.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub(super) struct Text {
     pub start: usize,
     pub end: usize,
     pub escaped: bool,
-    /// The first 16 bytes, and what follows the string where it is shorter.
-    pub words: [u64; 2],
 }
 
 impl Text {
@@ -53,31 +54,25 @@ impl Text {
 fn ends(word: u64) -> u64 {
     let quote = word ^ u64::from_le_bytes([b'"'; 8]);
     let backslash = word ^ u64::from_le_bytes([b'\\'; 8]);
-    ((quote.wrapping_sub(ONES) & !quote)
-        | (backslash.wrapping_sub(ONES) & !backslash)
-        | (word.wrapping_sub(ONES * 0x20) & !word))
-        & HIGHS
+    // Less the bound, a smaller byte borrows; none of the three changes the high bit, which excludes other bytes.
+    (quote.wrapping_sub(ONES) | backslash.wrapping_sub(ONES) | word.wrapping_sub(ONES * 0x20)) & !word & HIGHS
 }
 
 /// Reads a string from the byte after its opening quote.
 #[inline(always)]
 pub(super) fn string(b: &[u8], start: usize) -> Result<Text, Detail> {
-    let words = [load8(b, start), load8(b, start + 8)];
-    let (first, second) = (ends(words[0]), ends(words[1]));
+    let words = load16(b, start);
+    let (first, second) = (ends(words as u64), ends((words >> 64) as u64));
     if first | second == 0 {
-        return string_long(b, start, words);
+        return string_long(b, start);
     }
     let past = if first == 0 { 64 + second.trailing_zeros() } else { first.trailing_zeros() };
     let end = start + (past / 8) as usize;
-    if peek(b, end) == b'"' {
-        Ok(Text { start, end, escaped: false, words })
-    } else {
-        string_escaped(b, start, end, words)
-    }
+    if peek(b, end) == b'"' { Ok(Text { start, end, escaped: false }) } else { string_escaped(b, start, end) }
 }
 
 #[inline(never)]
-fn string_long(b: &[u8], start: usize, words: [u64; 2]) -> Result<Text, Detail> {
+fn string_long(b: &[u8], start: usize) -> Result<Text, Detail> {
     let mut i = start + 16;
     loop {
         let found = ends(load8(b, i));
@@ -87,20 +82,16 @@ fn string_long(b: &[u8], start: usize, words: [u64; 2]) -> Result<Text, Detail> 
         }
         i += 8;
     }
-    if peek(b, i) == b'"' {
-        Ok(Text { start, end: i, escaped: false, words })
-    } else {
-        string_escaped(b, start, i, words)
-    }
+    if peek(b, i) == b'"' { Ok(Text { start, end: i, escaped: false }) } else { string_escaped(b, start, i) }
 }
 
 /// Goes on at the first byte that is neither ordinary nor the closing quote.
 #[cold]
 #[inline(never)]
-fn string_escaped(b: &[u8], start: usize, mut i: usize, words: [u64; 2]) -> Result<Text, Detail> {
+fn string_escaped(b: &[u8], start: usize, mut i: usize) -> Result<Text, Detail> {
     loop {
         match peek(b, i) {
-            b'"' => return Ok(Text { start, end: i, escaped: true, words }),
+            b'"' => return Ok(Text { start, end: i, escaped: true }),
             b'\\' => match peek(b, i + 1) {
                 b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => i += 2,
                 b'u' => i += 2 + escape_digits(b, i + 2)?,

@@ -39,9 +39,10 @@ pub(super) fn value(b: &[u8], mut i: usize, depth: u32, nesting: &mut Nesting) -
                 return Err((Detail::TooDeep, i));
             }
             nesting.open(c == b'{');
-            i = blank(b, i + 1);
+            let next;
+            (i, next) = blank(b, i + 1);
             // The closing bracket follows the opening one by two in ASCII.
-            if peek(b, i) != c + 2 {
+            if next != c + 2 {
                 if c == b'{' {
                     i = key(b, i)?;
                 }
@@ -57,14 +58,15 @@ pub(super) fn value(b: &[u8], mut i: usize, depth: u32, nesting: &mut Nesting) -
             if nesting.depth == 0 {
                 return Ok(i);
             }
-            i = blank(b, i);
-            match (peek(b, i), nesting.in_object()) {
+            let next;
+            (i, next) = blank(b, i);
+            match (next, nesting.in_object()) {
                 (b',', true) => {
-                    i = key(b, blank(b, i + 1))?;
+                    i = key(b, blank(b, i + 1).0)?;
                     break;
                 }
                 (b',', false) => {
-                    i = blank(b, i + 1);
+                    i = blank(b, i + 1).0;
                     break;
                 }
                 (b'}', true) | (b']', false) => {
@@ -83,17 +85,17 @@ fn key(b: &[u8], i: usize) -> Result<usize, (Detail, usize)> {
         return Err(unexpected(b, i));
     }
     let text = string(b, i + 1).map_err(|detail| (detail, i))?;
-    let colon = blank(b, text.next());
-    if peek(b, colon) != b':' {
+    let (colon, c) = blank(b, text.next());
+    if c != b':' {
         return Err(unexpected(b, colon));
     }
-    Ok(blank(b, colon + 1))
+    Ok(blank(b, colon + 1).0)
 }
 
 fn scalar(b: &[u8], i: usize) -> Result<usize, Detail> {
     match peek(b, i) {
         b'"' => string(b, i + 1).map(|text| text.next()),
-        b'-' | b'0'..=b'9' => number(b, i).map(|(_, next)| next),
+        c @ (b'-' | b'0'..=b'9') => number(b, i, c).map(|(_, next)| next),
         _ => word(b, i),
     }
 }
@@ -104,7 +106,8 @@ fn unexpected(b: &[u8], i: usize) -> (Detail, usize) {
 
 /// Goes over a whole body, which is one value and white space around it.
 pub(super) fn document(body: &[u8], depth: u32, nesting: &mut Nesting) -> Result<(), (Detail, usize)> {
-    let end = blank(body, value(body, blank(body, 0), depth, nesting)?);
+    let start = blank(body, 0).0;
+    let end = blank(body, value(body, start, depth, nesting)?).0;
     if end == body.len() { Ok(()) } else { Err((Detail::Trailing, end)) }
 }
 

@@ -5,7 +5,7 @@ use super::ids::fit;
 use super::keys::Role;
 use super::member::{Candidate, GOOD, unfit_metric};
 use super::reason::{Detail, Fault, Reason};
-use super::scan::{blank, peek};
+use super::scan::blank;
 use super::{FRESH, Rejection};
 
 /// Lower qualities are bad.
@@ -29,7 +29,7 @@ struct Before {
 
 impl Batch<'_> {
     /// Reads the object whose bracket is at `start`; gives the index after it.
-    #[inline(always)]
+    #[inline(never)]
     pub(super) fn wide(&mut self, start: usize) -> Result<usize, Detail> {
         let b = self.b;
         let before = Before { rows: self.out.value.len(), rejected: self.out.rejected.len(), item: self.item };
@@ -40,12 +40,16 @@ impl Batch<'_> {
         let mut place = 0;
         let mut members = false;
         self.decoder.marks.begin();
-        let mut i = blank(b, start + 1);
-        while peek(b, i) != b'}' || place > 0 {
-            let at = i;
-            let key = self.key(i, place)?;
+        let mut i = start;
+        let mut c = b',';
+        if let Some(close) = self.empty(start) {
+            (i, c) = (close, b'}');
+        }
+        while c == b',' {
+            let at = i + 1;
+            let key = self.decoder.keys.read(b, i, place, &mut self.decoder.unescaped)?;
             place += 1;
-            i = key.next;
+            (i, c) = blank(b, key.next);
             if seen & key.bit != 0 {
                 fault = fault.min(Fault::new(Detail::Repeated, at));
             }
@@ -58,24 +62,22 @@ impl Batch<'_> {
                     if self.decoder.marks.again(metric) {
                         fault = fault.min(Fault::new(Detail::Repeated, at));
                     }
-                    let (given, next) = self.value(i)?;
+                    let (given, next) = self.value(i, c)?;
                     self.member(metric, given, i);
                     next
                 }
-                Role::Device(rank) => self.device_member(&mut device, rank, i)?,
-                Role::Time(rank) => self.time_member(&mut time, rank, i)?,
+                Role::Device(rank) => self.device_member(&mut device, rank, i, c)?,
+                Role::Time(rank) => self.time_member(&mut time, rank, i, c)?,
                 Role::Quality => {
                     quality_at = i;
-                    self.quality_member(&mut quality, &mut fault, i)?
+                    self.quality(&mut quality, &mut fault, i)?
                 }
                 Role::Metric | Role::Value | Role::Ignored => self.other(i)?.1,
             };
-            i = blank(b, i);
-            match peek(b, i) {
-                b',' => i = blank(b, i + 1),
-                b'}' => break,
-                _ => return Err(Detail::Unexpected),
-            }
+            (i, c) = blank(b, i);
+        }
+        if c != b'}' {
+            return Err(Detail::Unexpected);
         }
         let end = i + 1;
         if quality < QUALITY_MIN {
