@@ -40,8 +40,9 @@ class SourceSettings(Section):
 
     kind: Literal["eventhubs", "replay", "simulator"] = Field(
         default="eventhubs",
-        description="What is read: an Event Hub (or an IoT Hub's built-in endpoint), files, or a simulated plant. With the wrong kind "
-        "the other settings of this section do not fit, and the process stops at start with the first one it misses.",
+        description="What is read: an Event Hub (or an IoT Hub's built-in endpoint), files, or a simulated plant. With "
+        "the wrong kind the other settings of this section do not fit, and the process stops at start with the first "
+        "one it misses.",
     )
     name: str = Field(
         default="telemetry",
