@@ -70,6 +70,9 @@ pub(crate) fn members() -> impl Strategy<Value = Vec<(String, Literal)>> {
         "value",
         "q",
         "other",
+        "volts",
+        "cell_voltage",
+        "seq",
         "a key of more than sixteen bytes",
         "",
     ]);

@@ -1,11 +1,12 @@
 //! What holds for any input: the rank of failures, the strictness of JSON, and independence of batches and history.
 
 use super::generate::{blanks, members, mutated, write};
-use super::model::expected;
+use super::model::{expected_narrow, expected_wide};
 use super::*;
 use proptest::prelude::*;
 
-/// Whether a body is a JSON document: `None` where serde_json, which knows no infinities and stops at a depth, cannot tell.
+/// Whether a body is a JSON document: `None` where `serde_json`, which knows no infinities and has a depth
+/// of its own, cannot tell.
 fn is_json(body: &[u8]) -> Option<bool> {
     match serde_json::from_slice::<serde_json::Value>(body) {
         Ok(_) => Some(true),
@@ -36,7 +37,19 @@ proptest! {
             [_, Item::Rejected { rest, .. }] => Err(rest.reason),
             other => panic!("{other:?}"),
         };
-        prop_assert_eq!(found, expected(&members), "{}", body);
+        prop_assert_eq!(found, expected_narrow(&members), "{}", body);
+    }
+
+    #[test]
+    fn wide_objects_are_judged_as_specified(members in members(), blanks in blanks(), first in members()) {
+        let body = write(&members, &blanks);
+        let found: Vec<_> = decode_items(&wide(), &[write(&first, &[]), body.clone()]).into_iter().filter_map(|item| match item {
+            Item::Row { envelope: 1, item, metric, value, .. } => Some((item, Ok((metric, value)))),
+            Item::Rejected { rest, .. } if rest.envelope == 1 => Some((rest.item, Err(rest.reason))),
+            _ => None,
+        }).collect();
+        let expected: Vec<_> = (0..).zip(expected_wide(&members)).collect();
+        prop_assert_eq!(found, expected, "{}", body);
     }
 
     #[test]
