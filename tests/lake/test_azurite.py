@@ -32,24 +32,24 @@ def test_i5_append_and_resume_through_abfss(azurite: Azurite, tmp_path: Path, mo
 
     former = reopen()
     with monkeypatch.context() as patch:
-        Faults(patch, lambda count, _: "killed after" if count == 47 else None)
+        Faults(patch, lambda count, _: "killed after" if count == 40 else None)
         with pytest.raises(Killed):
-            plant.run(former, 80, flush_every=6)
+            plant.run(former, 48, flush_every=4)
     zombie = former.resume(plant.PARTITION, dictionary=plant.FakeDictionary(), first_sequence=0)
     operator = plant.operator_of(former, zombie)
-    plant.run(reopen(), 80, flush_every=4)
+    plant.run(reopen(), 48, flush_every=3)
     lake = reopen()
-    plant.assert_exact(lake, 80)
+    plant.assert_exact(lake, 48)
     # More commits than a checkpoint interval, so that handles were opened from a checkpoint too.
     assert lake.table("batches").refresh().version > 15
     sink = plant.sink_of(former)
-    sink.write(plant.item(zombie, operator.take(zombie.after + 1, 90)))
+    sink.write(plant.item(zombie, operator.take(zombie.after + 1, 60)))
     with pytest.raises(ClaimLost):
         sink.flush()
     report = examine(lake)
     assert report.ok, report.checks
     (found,) = [row for batch in select(lake, "SELECT count(*) AS n FROM readings") for row in batch.to_pylist()]
-    assert found == {"n": len(plant.undisturbed(80)["readings"])}
+    assert found == {"n": len(plant.undisturbed(48)["readings"])}
 
 
 # aiohttp warns of any body beyond 1 MiB in one piece, which is how a file becomes visible at once.

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, TypeVar
 
 from alumicatalyst.errors import ClaimLost
 from alumicatalyst.lake.commit import Plan, Retry, append
 from alumicatalyst.lake.table import CLAIM_PREFIX
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from alumicatalyst.lake.table import Snapshot, Table
+
+T = TypeVar("T")
 
 
 def take(tables: Sequence[Table], partition: str, retry: Retry) -> int:
@@ -22,7 +25,7 @@ def take(tables: Sequence[Table], partition: str, retry: Retry) -> int:
     higher one on a later table has lost to a process that came after it.
 
     Args:
-        tables: All tables, in the one order that every process uses.
+        tables: All tables; the first one is the same for every process.
         partition: The partition.
         retry: How often to try.
 
@@ -32,7 +35,7 @@ def take(tables: Sequence[Table], partition: str, retry: Retry) -> int:
     Raises:
         ClaimLost: Another process claimed the partition while this one did.
     """
-    highest = max(table.refresh().claim(partition) for table in tables[1:])
+    highest = max(together(lambda table: table.refresh().claim(partition), tables[1:]))
     taken = 0
 
     def above(snapshot: Snapshot) -> Plan:
@@ -42,9 +45,14 @@ def take(tables: Sequence[Table], partition: str, retry: Retry) -> int:
         return Plan({CLAIM_PREFIX + partition: taken})
 
     append(tables[0], {}, above, retry, "a claim")
-    for table in tables[1:]:
-        _follow(table, partition, taken, retry)
+    together(lambda table: _follow(table, partition, taken, retry), tables[1:])
     return taken
+
+
+def together(act: Callable[[Table], T], tables: Sequence[Table]) -> list[T]:
+    """Do something to several tables at once: to a distant store each of them is a wait, and partitions are many."""
+    with ThreadPoolExecutor(len(tables), thread_name_prefix="lake") as pool:
+        return list(pool.map(act, tables))
 
 
 def _follow(table: Table, partition: str, claim: int, retry: Retry) -> None:

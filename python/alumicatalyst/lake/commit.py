@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from alumicatalyst import metrics
 from alumicatalyst.errors import AlumicatalystError, ClaimLost, LakeError
+from alumicatalyst.lake.fault import first_line
 from alumicatalyst.log import get_logger
 
 if TYPE_CHECKING:
@@ -137,32 +138,37 @@ def append(
         LakeError: The store failed until the last attempt.
     """
     failure: Exception | None = None
+    refused_at: int | None = None
     for attempt in retry:
         with table.lock:
             try:
                 snapshot = table.refresh()
+                if refused_at is not None and snapshot.version > refused_at:
+                    metrics.LAKE_CONFLICTS.labels(table.name).inc()
+                refused_at = None
                 check_claims(table.name, snapshot, claims)
                 planned = plan(snapshot)
                 if planned is None:
                     return False
                 put = planned.put
                 metadata = dict(planned.metadata) | ({"files": put.files} if put else {})
+                refused_at = snapshot.version
                 table.commit(snapshot, put.actions if put else [], planned.transactions, metadata)
             except AlumicatalystError:
                 raise
             except Exception as error:  # noqa: BLE001 whatever it was, the log says what became of the commit
                 failure = error
                 table.forget()
-                metrics.LAKE_CONFLICTS.labels(table.name).inc()
-                _log.debug("commit tried again", table=table.name, attempt=attempt, error=str(error)[:200])
+                _log.debug("commit tried again", table=table.name, attempt=attempt, error=first_line(error))
                 continue
         if put is not None:
             metrics.LAKE_ROWS.labels(table.name).inc(put.rows)
             metrics.LAKE_BYTES.labels(table.name).inc(put.size)
         return True
+    reason = first_line(failure) if failure else "the process is draining"
     raise LakeError(
-        f"couldn't commit {what} to {table.name}: {failure}; nothing is lost: mend the store and start again, the "
-        "process resumes from the last marks"
+        f"couldn't commit {what} to {table.name}: {reason}; nothing is lost: mend the store and start again, the process "
+        "resumes from the last marks"
     ) from failure
 
 

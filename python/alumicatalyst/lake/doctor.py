@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from alumicatalyst.errors import StateError
 from alumicatalyst.lake import doctor_sql, journal, query, state, tables
+from alumicatalyst.lake.fault import reported
 from alumicatalyst.lake.resume import dictionary_path
 from alumicatalyst.lake.table import CLAIM_PREFIX, JOURNAL_PREFIX
 
@@ -65,7 +66,11 @@ def examine(lake: Lake) -> Report:
     Every check stops at the marks of `batches`: rows above them belong to a flush that is under way or was interrupted,
     and are counted as unsealed.
     """
-    contents = query.look(lake)
+    with reported("check the lake"):
+        return _examine(lake, query.look(lake))
+
+
+def _examine(lake: Lake, contents: dict[str, Contents]) -> Report:
     shown, files = _files(lake, contents)
     partitions: list[dict[str, Any]] = []
     if files.wrong:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Self
 from alumicatalyst.errors import LakeError
 from alumicatalyst.lake import journal, state, tables
 from alumicatalyst.lake.commit import Retry
+from alumicatalyst.lake.fault import reported
 from alumicatalyst.lake.journal import JournalRow
 from alumicatalyst.lake.resume import Accept, DictionaryLike, Held, Resume, dictionary_path, resume
 from alumicatalyst.lake.store import Store, open_store
@@ -92,17 +93,14 @@ class Lake:
             ClaimLost: Another process took the partition meanwhile.
             LakeError: The store failed.
         """
-        return resume(
-            self,
-            partition,
-            dictionary,
-            Accept(accept_dictionary, accept_state_loss, accept_incarnation),
-            Held(first_sequence, contiguous),
-        )
+        accept = Accept(accept_dictionary, accept_state_loss, accept_incarnation)
+        with reported(f"take partition {partition}"):
+            return resume(self, partition, dictionary, accept, Held(first_sequence, contiguous))
 
     def state(self, partition: str, sequence_number: int) -> bytes:
         """Return a state, verified; StateError if it is missing or damaged."""
-        return state.get(self.store, partition, sequence_number)
+        with reported(f"read the state of {partition} at {sequence_number}"):
+            return state.get(self.store, partition, sequence_number)
 
     def put_state(self, resume: Resume, sequence_number: int, state_bytes: bytes) -> None:
         """Keep a state whose rows are committed; older ones beyond the last few are removed."""
@@ -110,13 +108,14 @@ class Lake:
 
     def dictionary(self, sha256: str) -> str:
         """Return the canonical JSON of a dictionary that the journal names."""
-        try:
-            return self.store.get(dictionary_path(sha256)).decode()
-        except FileNotFoundError:
-            raise LakeError(
-                f"couldn't read dictionary {sha256}: {dictionary_path(sha256)} is missing; restore it, its rows cannot "
-                "be explained without it"
-            ) from None
+        with reported(f"read dictionary {sha256}"):
+            try:
+                return self.store.get(dictionary_path(sha256)).decode()
+            except FileNotFoundError:
+                raise LakeError(
+                    f"couldn't read dictionary {sha256}: {dictionary_path(sha256)} is missing; restore it, its rows "
+                    "cannot be explained without it"
+                ) from None
 
     def append_journal(self, resume: Resume, kind: str, after_sequence: int, body: str) -> JournalRow:
         """Commit a row to the journal of a partition that this process holds; apply it only afterwards.
@@ -128,9 +127,10 @@ class Lake:
             LakeError: The store failed.
         """
         table = self.table("journal")
-        rows = journal.read(table, resume.partition)
-        if rows and (rows[-1].kind, rows[-1].after_sequence, rows[-1].body) == (kind, after_sequence, body):
-            return rows[-1]
-        row = JournalRow(len(rows), after_sequence, kind, body)
-        journal.write(table, resume.partition, resume.claim, row, self.retry)
-        return row
+        with reported(f"append to the journal of {resume.partition}"):
+            rows = journal.read(table, resume.partition)
+            if rows and (rows[-1].kind, rows[-1].after_sequence, rows[-1].body) == (kind, after_sequence, body):
+                return rows[-1]
+            row = JournalRow(len(rows), after_sequence, kind, body)
+            journal.write(table, resume.partition, resume.claim, row, self.retry)
+            return row

@@ -11,6 +11,7 @@ import duckdb
 
 from alumicatalyst.errors import InputError, LakeError
 from alumicatalyst.lake import tables
+from alumicatalyst.lake.fault import first_line, reported
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,7 +34,8 @@ def look(lake: Lake) -> dict[str, Contents]:
     makes the tables disagree up to its marks.
     """
     names = sorted(tables.SPECS, key=lambda name: name != "batches")
-    return {name: lake.table(name).contents() for name in names}
+    with reported("read the lake"):
+        return {name: lake.table(name).contents() for name in names}
 
 
 @contextmanager
@@ -52,7 +54,7 @@ def connect(lake: Lake, contents: dict[str, Contents]) -> Iterator[duckdb.DuckDB
                 _create_view(connection, name, [f"{lake.store.root}/{name}/{path}" for path in each.paths])
         except duckdb.Error as error:
             raise LakeError(
-                f"couldn't read the lake: {_first_line(error)}; see `alumicatalyst lake doctor` for what is damaged"
+                f"couldn't read the lake: {first_line(error)}; see `alumicatalyst lake doctor` for what is damaged"
             ) from error
         yield connection
 
@@ -74,7 +76,7 @@ def select(lake: Lake, query: str) -> Iterator[pa.RecordBatch]:
     try:
         statements = duckdb.extract_statements(query)
     except duckdb.Error as error:
-        raise InputError(f"couldn't understand the query: {_first_line(error)}; give one SELECT") from None
+        raise InputError(f"couldn't understand the query: {first_line(error)}; give one SELECT") from None
     if len(statements) != 1 or statements[0].type not in _READ_ONLY:
         raise InputError(
             "couldn't run the query: it is not one reading statement; give one SELECT, DESCRIBE or EXPLAIN"
@@ -84,7 +86,7 @@ def select(lake: Lake, query: str) -> Iterator[pa.RecordBatch]:
             yield from connection.sql(query).to_arrow_reader(65_536)
         except duckdb.Error as error:
             raise InputError(
-                f"couldn't run the query: {_first_line(error)}; tables are {', '.join(tables.SPECS)}"
+                f"couldn't run the query: {first_line(error)}; tables are {', '.join(tables.SPECS)}"
             ) from None
 
 
@@ -106,7 +108,3 @@ def _literal(uri: str) -> str:
     """Quote an address for SQL, and for the patterns that DuckDB takes addresses for."""
     plain = re.sub(r"([*?\[])", r"[\1]", uri)
     return "'" + plain.replace("'", "''") + "'"
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]

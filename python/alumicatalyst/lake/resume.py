@@ -158,8 +158,9 @@ def _look(lake: Lake, partition: str, former: _Look | None = None) -> _Look:
     # States before marks: a state is put only when the mark has passed it, and marks only rise. Read the other way
     # round, a flush of the present owner in between would look like a table that was rolled back.
     states = state.numbers(lake.store, partition)
-    marks = {name: lake.table(name).refresh().mark(partition) for name in (*tables.ROW_TABLES, "batches")}
-    ordinal = lake.table("journal").refresh().ordinal(partition)
+    snapshots = claim.together(lambda table: table.refresh(), [lake.table(name) for name in tables.SPECS])
+    found = dict(zip(tables.SPECS, snapshots, strict=True))
+    ordinal = found["journal"].ordinal(partition)
     if former is not None and former.ordinal == ordinal:
         rows, others = former.journal, former.others
     else:
@@ -167,8 +168,8 @@ def _look(lake: Lake, partition: str, former: _Look | None = None) -> _Look:
         others = [] if rows else _other_incarnations(lake, partition)
     losses = [row.after_sequence for row in rows if row.kind == "state_loss"]
     return _Look(
-        mark=marks["batches"],
-        top=max(marks.values()),
+        mark=found["batches"].mark(partition),
+        top=max(snapshot.mark(partition) for snapshot in snapshots),
         ordinal=ordinal,
         journal=rows,
         states=states,

@@ -115,6 +115,11 @@ class Table:
                     continue
                 return Snapshot(version, dict(self._transactions))
 
+    def known(self) -> Snapshot:
+        """Return what was known at the last look or commit, without asking the store."""
+        with self.lock:
+            return Snapshot(self._known, dict(self._transactions))
+
     def commit(
         self,
         snapshot: Snapshot,

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from alumicatalyst.lake import Lake
+    from alumicatalyst.lake.encode import EncodedFile
     from alumicatalyst.lake.table import Snapshot
     from alumicatalyst.operator import Analysed
 
@@ -141,25 +142,31 @@ class LakeSink:
         holders = [buffer for buffer in pending if any(getattr(each, name).num_rows for each in buffer.outputs)]
         if not holders:
             return
-        last_marks: dict[str, int] = {}
+        table = self._lake.table(name)
+
+        def cut(marks: dict[str, int]) -> list[EncodedFile]:
+            kept = [each.rows_after(name, marks[each.resume.partition]) for each in holders]
+            return encode([batch for batches in kept for batch in batches], "enqueued_time")
+
+        # Encoded on what was known last, which nearly always still holds, while other workers use the table.
+        encoded_at = {each.resume.partition: _mark(table.known(), each) for each in holders}
+        encoded = cut(encoded_at)
         put: Put | None = None
 
         def missing(snapshot: Snapshot) -> Plan | None:
-            nonlocal last_marks, put
+            nonlocal encoded_at, encoded, put
             marks = {each.resume.partition: _mark(snapshot, each) for each in holders}
-            if put is None or marks != last_marks:
-                # The first look, or somebody has committed for us meanwhile: cut, and encode what is left. Files that
-                # were put before stay as orphans: a commit of theirs may still be under way.
-                last_marks = marks
-                kept = {each.resume.partition: each.rows_after(name, _mark(snapshot, each)) for each in holders}
-                batches = [batch for rows in kept.values() for batch in rows]
-                put = put_files(self._lake.store, name, encode(batches, "enqueued_time")) if batches else Put()
-            if not put.rows:
+            if marks != encoded_at:
+                # Somebody has committed for us, perhaps we ourselves: cut again. Files that were put before stay as
+                # orphans, as a commit of theirs may still be under way.
+                encoded_at, encoded, put = marks, cut(marks), None
+            if not encoded:
                 return None
+            put = put or put_files(self._lake.store, name, encoded)
             left = [each for each in holders if each.rows_after(name, marks[each.resume.partition])]
             return Plan({each.resume.partition: each.last for each in left}, put, _commit_info(left, marks))
 
-        append(self._lake.table(name), _claims(holders), missing, self._lake.retry)
+        append(table, _claims(holders), missing, self._lake.retry)
 
     def _append_seals(self, pending: list[Buffer]) -> None:
         last_marks: dict[str, int] = {}
