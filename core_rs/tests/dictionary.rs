@@ -187,6 +187,7 @@ const BROKEN: &[(&str, &str, &str, &str, &str)] = &[
     ("device = \"pump-{1..2}\"", "device = [\"pump-1\", \"pump-{1..2}\"]", "device = [", "machine.pump.device", "twice"),
     ("device = \"pump-{1..2}\"", "device = \"pump-{1..9999999}\"", "device = \"pump", "machine.pump.device", "too many names"),
     ("device = \"pump-{1..2}\"", "device = \"pump-{1..60000}\"", "device = \"pump", "machine.pump.device", "more series than allowed"),
+    ("device = \"pump-{1..2}\"", "device = []", "device = []", "machine.pump.device", "at least one"),
     ("device = \"pump-{1..2}\"", "", "[machine.pump]", "machine.pump.device", "missing"),
     ("device = \"pump-{1..2}\"", "device = \"\"", "device = \"\"", "machine.pump.device", "1 to 256 bytes"),
     ("asset = \"line/{device}\"", "asset = \"line/{unit}\"", "asset", "machine.pump.asset", "area/line/{device}"),
@@ -263,6 +264,41 @@ fn all_problems_are_told_at_once_in_the_order_of_the_lines() {
     assert_eq!(found.omitted(), 0);
     let shown = found.to_string();
     assert!(shown.contains("line 15: machine.pump.flow.sent_in = \"m\": a length cannot be converted"), "{shown}");
+}
+
+#[test]
+fn a_bad_pattern_is_not_told_again_by_every_override() {
+    let text = SMELTER.replace("pot-{001..048}", "pot-{001..48}");
+    assert_eq!(problems(&text).as_slice().len(), 1);
+}
+
+/// Texts that would take hours, or the whole stack, if anything in them were not bounded.
+#[test]
+fn a_hostile_text_is_refused_soon() {
+    let lines = |line: &dyn Fn(usize) -> String| (0..50_000).map(line).collect::<Vec<_>>().join("\n");
+    let nested = |open: &str, count: usize| format!("a = {}", open.repeat(count));
+    let machines = lines(&|index| format!("[machine.m{index}]\ndevice = \"x{index}-{{1..90000}}\""));
+    let overrides = lines(&|index| {
+        format!("[[override]]\ndevice = \"pimp-{{1..90000}}\"\nmetric = \"flow\"\nreason = \"{index}\"")
+    });
+    let rules = lines(&|index| format!("[machine.pump.flow.alarm.r{index}]\nabove = {index}"));
+    let states = lines(&|index| format!("s{index} = {index}"));
+    let renames = lines(&|index| format!("f{index} = \"flew\""));
+    let texts = [
+        nested("[", 1_000_000),
+        nested("{a = ", 1_000_000),
+        format!("a{} = 1", ".a".repeat(1_000_000)),
+        format!("[a{}]", ".a".repeat(1_000_000)),
+        format!("{SMALL}{machines}"),
+        format!("{SMALL}{overrides}"),
+        format!("{SMALL}{rules}"),
+        format!("{SMALL}[machine.pump.mode.states]\n{states}"),
+        format!("{SMALL}[payload.rename]\n{renames}"),
+        " ".repeat(17 << 20),
+    ];
+    for text in texts {
+        assert!(!problems(&text).as_slice().is_empty());
+    }
 }
 
 #[test]

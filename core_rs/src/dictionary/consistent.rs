@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 pub(super) const ASSET_BYTES_MAX: usize = 1024;
 pub(super) const LEARN_MAX: u32 = 1_000_000;
-const STATES_MAX: usize = 1024;
+pub(super) const STATES_MAX: usize = 1024;
 
 /// Name and allowed maximum of every bound.
 pub(super) const BOUNDS_MAX: [(&str, u32); 4] = [

@@ -1,11 +1,12 @@
 //! One metric: what its table and the overrides on it say, over the defaults.
 
 use super::compiled::{Alarm, Condition, Conversion, Detector, Metric, Priority, Window};
-use super::consistent::check_metric;
+use super::consistent::{STATES_MAX, check_metric};
 use super::problem::{Log, written};
+use super::rules::RULES_MAX;
 use super::toml_reader::{Node, Section};
 use super::{duration, unit};
-use crate::limits::DUPLICATES_MAX;
+use crate::limits::{DUPLICATES_MAX, WINDOWS_PER_METRIC_MAX};
 use std::collections::{BTreeMap, BTreeSet};
 
 const KEYS: [&str; 14] = [
@@ -77,10 +78,8 @@ impl<'a> Entries<'a> {
         Self { key: section.key.clone(), at: section.at, values }
     }
 
-    pub(super) fn overlaid(&self, over: &Self) -> Self {
-        let mut both = self.clone();
-        both.values.extend(over.values.iter().map(|(key, node)| (*key, node.clone())));
-        both
+    pub(super) fn overlay(&mut self, over: &Self) {
+        self.values.extend(over.values.iter().map(|(key, node)| (*key, node.clone())));
     }
 
     fn get(&self, name: &'a str) -> Option<&Node<'a>> {
@@ -92,11 +91,11 @@ impl<'a> Entries<'a> {
         let path: Vec<&str> = path.iter().map(String::as_str).collect();
         let exact = match path[..] {
             ["alarm", rule, key, ..] => {
-                let rules = || self.values.iter().filter(move |((own, _), _)| *own == Some(rule));
-                rules().find(|((_, own), _)| *own == key).or_else(|| rules().next())
+                let first = || self.values.range((Some(rule), "")..).next().filter(|((own, _), _)| *own == Some(rule));
+                self.values.get_key_value(&(Some(rule), key)).or_else(first)
             }
             ["alarm"] => self.values.iter().find(|((rule, _), _)| rule.is_some()),
-            [key, ..] => self.values.iter().find(|((rule, own), _)| rule.is_none() && *own == key),
+            [key, ..] => self.values.get_key_value(&(None, key)),
             [] => None,
         };
         let full = path.iter().fold(self.key.clone(), |full, key| format!("{full}.{}", written(key)));
@@ -111,6 +110,10 @@ impl<'a> Entries<'a> {
 
 fn read_rules<'a>(node: &Node<'a>, values: &mut BTreeMap<Key<'a>, Node<'a>>, log: &mut Log) {
     let Some(rules) = node.table(log) else { return };
+    if rules.members().count() > RULES_MAX {
+        node.problem(log, format!("too many rules; allowed: at most {RULES_MAX} for a metric"));
+        return;
+    }
     for (rule, node) in rules.members() {
         let Some(section) = node.table(log) else { continue };
         section.only(log, &RULE_KEYS);
@@ -219,13 +222,22 @@ fn read_states(node: &Node<'_>, log: &mut Log) -> Option<BTreeMap<String, i32>> 
         let code = node.whole(log, i64::from(i32::MIN)..=i64::from(i32::MAX))?;
         Some((name.to_owned(), code as i32))
     };
-    let members: Vec<_> = node.table(log)?.members().map(|member| code(member, log)).collect();
+    let section = node.table(log)?;
+    if section.members().count() > STATES_MAX {
+        node.problem(log, format!("too many states; allowed: 1 to {STATES_MAX}"));
+        return None;
+    }
+    let members: Vec<_> = section.members().map(|member| code(member, log)).collect();
     members.into_iter().collect()
 }
 
 /// A list of windows.
 pub(super) fn read_windows(node: &Node<'_>, log: &mut Log) -> Option<Vec<Window>> {
     let texts = node.list(log)?;
+    if texts.len() > WINDOWS_PER_METRIC_MAX {
+        node.problem(log, format!("too many windows; allowed: at most {WINDOWS_PER_METRIC_MAX} for a metric"));
+        return None;
+    }
     let windows: Vec<_> = texts
         .into_iter()
         .map(|text| {

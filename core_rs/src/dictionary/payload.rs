@@ -2,7 +2,7 @@
 
 use super::compiled::{Payload, TimeFormat};
 use super::consistent::check_name;
-use super::problem::{Finding, Log, did_you_mean};
+use super::problem::{Finding, LISTED_MAX, Log, did_you_mean};
 use super::toml_reader::{Node, Section};
 use crate::limits::NAME_BYTES_MAX;
 use std::collections::{BTreeMap, BTreeSet};
@@ -97,7 +97,8 @@ pub(super) fn check(payload: &Payload, metrics: &BTreeSet<&str>, accepts_unknown
     for (from, to) in &payload.rename {
         let known = accepts_unknown || metrics.contains(to.as_str());
         if !known {
-            let guess = did_you_mean(to, metrics.iter().copied());
+            let guessed = found.len() < LISTED_MAX;
+            let guess = if guessed { did_you_mean(to, metrics.iter().copied()) } else { String::new() };
             let message = format!("is no metric of this dictionary{guess}; allowed: the name of a metric below");
             found.push(Finding::new(&["payload", "rename", from], format!("{to:?}"), message));
         }

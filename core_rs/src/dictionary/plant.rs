@@ -5,14 +5,16 @@ use super::compiled::{Bounds, Metric, Series};
 use super::consistent::{check_asset, check_name, mixed_units};
 use super::metric::{Defaults, Entries, Key, compile};
 use super::pattern;
-use super::problem::{Log, did_you_mean};
+use super::problem::Log;
 use super::toml_reader::{Node, Section};
 use std::collections::{BTreeMap, BTreeSet};
 
 const DEVICE: &str = "{device}";
 const ASSET_ALLOWED: &str = "allowed: a path below the site such as \"area/line/{device}\"";
 /// Series that all overrides together may name, as a multiple of `bounds.series`: it bounds the work of a check.
-const OVERRIDDEN_FACTOR: usize = 16;
+const OVERRIDDEN_FACTOR: usize = 4;
+/// Metrics of a device that a message lists.
+const METRICS_NAMED: usize = 32;
 
 /// A device and metric before its metric is compiled.
 struct Slot<'a> {
@@ -33,6 +35,8 @@ type Slots<'a> = BTreeMap<String, BTreeMap<&'a str, Slot<'a>>>;
 
 /// Everything below `[machine]` and `[[override]]`.
 struct Plant<'a> {
+    /// The devices of some machine could not be read, so that one missing may be defined after all.
+    incomplete: bool,
     machines: Vec<Machine<'a>>,
     overrides: Vec<Entries<'a>>,
     slots: Slots<'a>,
@@ -49,7 +53,7 @@ pub(super) struct Read<'a> {
 }
 
 pub(super) fn read<'a>(root: &Section<'a>, site: &str, bounds: Bounds, defaults: &Defaults, log: &mut Log) -> Read<'a> {
-    let mut plant = Plant { machines: Vec::new(), overrides: Vec::new(), slots: Slots::new() };
+    let mut plant = Plant { incomplete: false, machines: Vec::new(), overrides: Vec::new(), slots: Slots::new() };
     let machines = root.need(log, "machine", "at least one table [machine.NAME]").and_then(|node| node.table(log));
     let mut room = bounds.series as usize;
     for (_, node) in machines.iter().flat_map(Section::members) {
@@ -70,7 +74,6 @@ pub(super) fn read<'a>(root: &Section<'a>, site: &str, bounds: Bounds, defaults:
 impl<'a> Plant<'a> {
     fn read_machine(&mut self, section: &Section<'a>, room: &mut usize, log: &mut Log) {
         let device = section.need(log, "device", "a device, a pattern such as \"pot-{001..048}\", or a list of them");
-        let devices = device.as_ref().map(|node| read_devices(node, *room, log)).unwrap_or_default();
         let asset = read_asset(section, log);
         let asset_at = section.get("asset").map_or(section.at, |node| node.at);
         let mut metrics = Vec::new();
@@ -78,7 +81,7 @@ impl<'a> Plant<'a> {
             if !node.is_table() {
                 let message = format!(
                     "neither a metric's table nor a key of a machine{}; allowed: device, asset, and tables",
-                    did_you_mean(name, ["device", "asset"])
+                    log.guess(name, ["device", "asset"])
                 );
                 node.problem(log, message);
                 continue;
@@ -97,12 +100,17 @@ impl<'a> Plant<'a> {
                 "a machine without metrics; allowed: at least one table, its metric",
             );
         }
-        let Some(device) = device else { return };
-        if devices.len().saturating_mul(metrics.len()) > *room {
+        let devices = device.as_ref().and_then(|node| read_devices(node, *room, log));
+        self.incomplete |= devices.is_none();
+        let mut devices = devices.unwrap_or_default();
+        // A machine without metrics takes room too, which bounds what a check can be made to do.
+        let taken = devices.len().saturating_mul(metrics.len().max(1));
+        if let Some(device) = device.filter(|_| taken > *room) {
             device.problem(log, "makes more series than allowed; allowed: at most bounds.series in all");
-            return;
+            self.incomplete = true;
+            devices.clear();
         }
-        *room -= devices.len() * metrics.len();
+        *room = room.saturating_sub(taken);
         let machine = self.machines.len();
         for name in devices {
             let slots = self.slots.entry(name.clone()).or_default();
@@ -141,12 +149,15 @@ impl<'a> Plant<'a> {
         }
         let (Some(device), Some(metric)) = (device, metric) else { return };
         let Some(name) = metric.text(log) else { return };
-        let devices = read_devices(&device, *room, log);
+        let devices = read_devices(&device, *room, log).unwrap_or_default();
         *room = room.saturating_sub(devices.len());
         let index = self.overrides.len();
         for own in devices {
             let Some(slots) = self.slots.get_mut(&own) else {
-                let guess = did_you_mean(&own, self.slots.keys().map(String::as_str));
+                if self.incomplete {
+                    continue;
+                }
+                let guess = log.guess(&own, self.slots.keys().map(String::as_str));
                 device.problem(
                     log,
                     format!("no machine has device {own:?}{guess}; allowed: devices of the machines above"),
@@ -154,8 +165,8 @@ impl<'a> Plant<'a> {
                 continue;
             };
             let Some(slot) = slots.get_mut(name) else {
-                let guess = did_you_mean(name, slots.keys().copied());
-                let known = slots.keys().copied().collect::<Vec<_>>().join(", ");
+                let guess = log.guess(name, slots.keys().copied());
+                let known = slots.keys().copied().take(METRICS_NAMED).collect::<Vec<_>>().join(", ");
                 metric.problem(log, format!("device {own:?} has no such metric{guess}; allowed: {known}"));
                 continue;
             };
@@ -188,10 +199,8 @@ impl<'a> Plant<'a> {
                 let key = (slot.machine, slot.metric, &slot.overrides[..]);
                 let index = *compiled.entry(key).or_insert_with(|| {
                     let base = &machine.metrics[slot.metric].1;
-                    let entries = slot
-                        .overrides
-                        .iter()
-                        .fold(base.clone(), |entries, &over| entries.overlaid(&self.overrides[over]));
+                    let mut entries = base.clone();
+                    slot.overrides.iter().for_each(|&over| entries.overlay(&self.overrides[over]));
                     compile(name, &entries, defaults, log).map(|metric| indexes.add(metric, &entries))
                 });
                 let asset = format!("{site}/{}", machine.asset.replace(DEVICE, device));
@@ -234,27 +243,34 @@ impl<'a> Distinct<'a> {
     }
 }
 
-/// Names of all devices of a text or list, each once.
-fn read_devices(node: &Node<'_>, room: usize, log: &mut Log) -> Vec<String> {
+/// Names of all devices of a text or list, each once; `None` and a problem where any is bad.
+fn read_devices(node: &Node<'_>, room: usize, log: &mut Log) -> Option<Vec<String>> {
     let mut names = Vec::new();
-    let mut known = BTreeSet::new();
-    for text in node.texts(log).unwrap_or_default() {
+    let mut sound = true;
+    for text in node.texts(log)? {
         match pattern::expand(text, room.saturating_sub(names.len())) {
-            Err(message) => node.problem(log, message),
             Ok(expanded) => names.extend(expanded),
+            Err(message) => {
+                node.problem(log, message);
+                sound = false;
+            }
         }
     }
-    names.retain(|name| {
-        let checked = check_name(name);
-        if let Err(message) = &checked {
-            node.problem(log, message.clone());
-        } else if !known.insert(name.clone()) {
+    let mut known = BTreeSet::new();
+    for name in &names {
+        if let Err(message) = check_name(name) {
+            node.problem(log, message);
+            sound = false;
+        } else if !known.insert(name) {
             node.problem(log, format!("names {name:?} twice; allowed: each device once"));
-            return false;
+            sound = false;
         }
-        checked.is_ok()
-    });
-    names
+    }
+    if sound && names.is_empty() {
+        node.problem(log, "names no device; allowed: at least one");
+        sound = false;
+    }
+    sound.then_some(names)
 }
 
 /// The asset below the site; the device's own name where it is not stated.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 /// Problems beyond this many are counted, not listed: a person fixes the first ones and checks again.
-const LISTED_MAX: usize = 200;
+pub(super) const LISTED_MAX: usize = 200;
 
 /// One thing to change in the dictionary.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -85,13 +85,14 @@ pub(super) struct Log {
     line_starts: Vec<usize>,
     problems: BTreeSet<Problem>,
     omitted: usize,
+    guesses: usize,
 }
 
 impl Log {
     pub(super) fn new(text: &str) -> Self {
         let ends = text.bytes().enumerate().filter(|&(_, byte)| byte == b'\n');
         let line_starts = std::iter::once(0).chain(ends.map(|(at, _)| at + 1)).collect();
-        Self { line_starts, problems: BTreeSet::new(), omitted: 0 }
+        Self { line_starts, problems: BTreeSet::new(), omitted: 0, guesses: 0 }
     }
 
     /// The line, from 1, of a byte of the text.
@@ -107,6 +108,12 @@ impl Log {
         } else if !self.problems.contains(&problem) {
             self.omitted += 1;
         }
+    }
+
+    /// What may have been meant by a name, as long as anyone would read it.
+    pub(super) fn guess<'a>(&mut self, name: &str, allowed: impl IntoIterator<Item = &'a str>) -> String {
+        self.guesses += 1;
+        if self.guesses <= LISTED_MAX { did_you_mean(name, allowed) } else { String::new() }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -140,12 +147,14 @@ pub(super) fn written(key: &str) -> String {
 pub(super) fn did_you_mean<'a>(name: &str, allowed: impl IntoIterator<Item = &'a str>) -> String {
     // Longer than any name worth guessing at; it also bounds the work.
     const GUESSED_CHARS_MAX: usize = 64;
+    const GUESSES_MAX: usize = 10_000;
     let length = name.chars().take(GUESSED_CHARS_MAX + 1).count();
     if length > GUESSED_CHARS_MAX {
         return String::new();
     }
     let nearest = allowed
         .into_iter()
+        .take(GUESSES_MAX)
         .filter(|other| other.chars().count().abs_diff(length) <= 2)
         .map(|other| (distance(&name.to_lowercase(), &other.to_lowercase()), other))
         .min();

@@ -5,7 +5,7 @@ use super::duration;
 use super::problem::Finding;
 use crate::limits::DURATION_MAX_US;
 
-const RULES_MAX: usize = 32;
+pub(super) const RULES_MAX: usize = 32;
 const RULE_BYTES_MAX: usize = 64;
 const TEXT_BYTES_MAX: usize = 256;
 

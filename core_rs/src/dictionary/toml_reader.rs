@@ -1,7 +1,7 @@
 //! Typed reading of a parsed TOML document: every access that fails is a problem with its line, key and value.
 
 use super::duration;
-use super::problem::{Log, did_you_mean, written};
+use super::problem::{Log, written};
 use std::fmt::Write as _;
 use std::ops::RangeInclusive;
 use toml::Spanned;
@@ -86,7 +86,7 @@ impl<'a> Node<'a> {
     }
 
     pub(super) fn unknown_key(&self, log: &mut Log, name: &str, allowed: &[&str]) {
-        let guess = did_you_mean(name, allowed.iter().copied());
+        let guess = log.guess(name, allowed.iter().copied());
         self.problem(log, format!("unknown key{guess}; allowed: {}", allowed.join(", ")));
     }
 
@@ -141,7 +141,7 @@ impl<'a> Node<'a> {
     pub(super) fn word(&self, log: &mut Log, words: &[&str]) -> Option<usize> {
         let found = self.value.as_str().and_then(|text| words.iter().position(|&word| word == text));
         if found.is_none() {
-            let guess = self.value.as_str().map_or_else(String::new, |text| did_you_mean(text, words.iter().copied()));
+            let guess = self.value.as_str().map_or_else(String::new, |text| log.guess(text, words.iter().copied()));
             self.problem(log, format!("not allowed{guess}; allowed: {}", words.join(", ")));
         }
         found
