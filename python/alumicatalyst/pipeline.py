@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -16,9 +16,10 @@ from alumicatalyst._core import schema
 from alumicatalyst.log import get_logger
 from alumicatalyst.operator import Analysed, Analysis, Batch
 from alumicatalyst.sinks.lake import LakeSink
+from alumicatalyst.sources import FiniteSource
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from alumicatalyst._core import Dictionary
     from alumicatalyst.lake import Lake
@@ -76,8 +77,12 @@ class Intake:
             first_sequence=source.first_sequence(partition),
             **pipeline.accept,
         )
+        flushes = [row for row in self.resume.journal if row.kind == "flush"]
+        if flushes and isinstance(source, FiniteSource):
+            source.check_flush(json.loads(flushes[-1].body))
         self._reader: Reader = source.open(partition, self.resume.after, self.resume.claim)
-        self._last = -1
+        # Where a state was taken between the last row and the flush, nothing is left to read, and yet the flush is due.
+        self._last = max(self.resume.state_sequence, self.resume.after)
         self._lag_at = 0.0
         self.finished = False
 
@@ -97,14 +102,14 @@ class Intake:
     def _finish(self) -> Batch | None:
         """End a finite source: journal the flush that closes its windows, unless that was done before."""
         self.finished = True
-        flush_of = self._pipeline.flush
-        if flush_of is None or self._last < 0:
+        source, last = self._pipeline.source, self._last
+        if not self._pipeline.flush_at_end or not isinstance(source, FiniteSource) or last < 0:
             return None
-        row = next((r for r in self.resume.journal if r.kind == "flush" and r.after_sequence == self._last), None)
-        if row is not None:
+        flushes = [row for row in self.resume.journal if row.kind == "flush"]
+        if any(last in (row.after_sequence, json.loads(row.body)["sequence_number"]) for row in flushes):
             return None
-        body = json.dumps({"sequence_number": self._last + 1, **flush_of()}, separators=(",", ":"))
-        row = self._pipeline.lake.append_journal(self.resume, "flush", self._last, body)
+        body = json.dumps({"sequence_number": last + 1, **source.flush_body()}, separators=(",", ":"))
+        row = self._pipeline.lake.append_journal(self.resume, "flush", last, body)
         self._pipeline.gate.enter(self.partition)
         return Batch(self.resume, empty_envelopes(), row)
 
@@ -134,8 +139,7 @@ class Pipeline:
         source: Where envelopes come from.
         dictionary: What they mean, from now on; what lies before keeps the dictionary that the journal names.
         lake: Where rows, state and journal go.
-        flush: For a finite source: called at its end for what the `flush` row records beside its number, such as the
-            manifest. None leaves the last windows open.
+        flush_at_end: Close the windows that the end of a finite source leaves open, by a `flush` in the journal.
         accept_dictionary: Journal a dictionary that differs from the one in force, instead of refusing to start.
         accept_state_loss: Go on after the mark where the log to replay from has expired.
         accept_incarnation: Take a hub that was made anew for what it is.
@@ -148,7 +152,7 @@ class Pipeline:
         dictionary: Dictionary,
         lake: Lake,
         *,
-        flush: Callable[[], dict[str, Any]] | None = None,
+        flush_at_end: bool = True,
         flush_interval_s: float = 10.0,
         flush_rows_max: int = 1_000_000,
         state_interval_s: float = 60.0,
@@ -158,7 +162,7 @@ class Pipeline:
         accept_incarnation: bool = False,
         draining: threading.Event | None = None,
     ) -> None:
-        self.source, self.dictionary, self.lake, self.flush = source, dictionary, lake, flush
+        self.source, self.dictionary, self.lake, self.flush_at_end = source, dictionary, lake, flush_at_end
         self.gate = Gate(in_flight_batches_max)
         self.accept = {
             "accept_dictionary": accept_dictionary,
@@ -186,7 +190,6 @@ class Pipeline:
             source,
             dictionary,
             lake,
-            flush=getattr(source, "flush_body", None),
             flush_interval_s=settings.lake.flush_interval_s,
             flush_rows_max=settings.lake.flush_rows_max,
             state_interval_s=settings.lake.state_interval_s,

@@ -12,12 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from alumicatalyst.errors import LakeError
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from alumicatalyst.lake import Lake
     from alumicatalyst.operator import Analysed
     from alumicatalyst.sources.replay import ReplaySource
 
@@ -96,12 +93,11 @@ def replay(
         batch_bytes_max=settings.source.batch_bytes_max,
     )
     store = Lake.open(settings.lake.uri, credential=settings.lake.credential)
-    _check_manifest(store, source)
     pipeline = Pipeline(
         source,
         compiled,
         store,
-        flush=None if no_flush else source.flush_body,
+        flush_at_end=not no_flush,
         flush_interval_s=settings.lake.flush_interval_s,
         flush_rows_max=settings.lake.flush_rows_max,
         state_interval_s=settings.lake.state_interval_s,
@@ -141,31 +137,6 @@ def replay(
 def _name_of(file: Path) -> str:
     """Return the name of a file as the first part of a partition's identity."""
     return re.sub(r"[^A-Za-z0-9_-]+", "-", file.name.partition(".")[0]).strip("-")[:_NAME_MAX] or "replay"
-
-
-def _check_manifest(lake: Lake, source: ReplaySource) -> None:
-    """Check that since the last run files were only added.
-
-    Raises:
-        IncarnationChanged: A file is missing, changed, or in another place.
-        LakeError: The journal cannot be read.
-    """
-    from alumicatalyst.lake import journal
-    from alumicatalyst.sources.replay import verify_manifest
-
-    for partition in source.partitions():
-        for row in reversed(journal.read(lake.table("journal"), partition)):
-            if row.kind != "flush":
-                continue
-            try:
-                manifest = json.loads(row.body)["manifest"]
-            except (ValueError, KeyError, TypeError):
-                raise LakeError(
-                    f"couldn't read the manifest in the journal of {partition}: entry {row.ordinal} has none; "
-                    "restore it"
-                ) from None
-            verify_manifest(manifest, source.manifest())
-            break
 
 
 def _add(sums: Counter[str], item: Analysed) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 
 from alumicatalyst.errors import SourceError
 from alumicatalyst.sources.envelope import envelopes
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import pyarrow as pa
 
 _PART: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -63,6 +65,21 @@ class Source(Protocol):
         """
 
 
+@runtime_checkable
+class FiniteSource(Source, Protocol):
+    """A source that ends, such as files: its end is journaled, so that the last windows close."""
+
+    def flush_body(self) -> dict[str, Any]:
+        """Return what the journal keeps of the input at its end."""
+
+    def check_flush(self, body: Mapping[str, Any]) -> None:
+        """Check that the input still begins with what was journaled at its last end.
+
+        Raises:
+            IncarnationChanged: It does not.
+        """
+
+
 def partition_id(source: str, incarnation: str | int, number: str | int) -> str:
     """Name a partition: `<source>/<incarnation>/<id>`, each part of 1-64 characters of `A-Za-z0-9._-`.
 
@@ -94,4 +111,4 @@ def split_partition_id(partition: str) -> tuple[str, str, str]:
     return parts[0], parts[1], parts[2]
 
 
-__all__ = ["Reader", "Source", "envelopes", "partition_id", "split_partition_id"]
+__all__ = ["FiniteSource", "Reader", "Source", "envelopes", "partition_id", "split_partition_id"]

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from alumicatalyst.errors import IncarnationChanged, InputError
+from alumicatalyst.errors import IncarnationChanged, InputError, SourceError
 from alumicatalyst.sources import partition_id
 from alumicatalyst.sources.envelope import SCHEMA, envelopes
 from alumicatalyst.sources.replay_columns import UNKNOWN, Roles, parse_offset
@@ -130,6 +130,20 @@ class ReplaySource:
     def flush_body(self) -> dict[str, Any]:
         """Return what the journal's `flush` records of this source."""
         return {"manifest": self.manifest()}
+
+    def check_flush(self, body: Mapping[str, Any]) -> None:
+        """Check that files were only added since a flush was journaled.
+
+        Raises:
+            IncarnationChanged: A file is missing, changed, or in another place.
+            SourceError: The journal's row does not say which files there were.
+        """
+        manifest = body.get("manifest")
+        if not isinstance(manifest, list):
+            raise SourceError(
+                "couldn't compare the files with those of the last run: the journal's flush names none; restore it"
+            )
+        verify_manifest(manifest, self.manifest())
 
     def blocks(self, ordinal: int) -> Iterator[Block]:
         """Read one of the files.
