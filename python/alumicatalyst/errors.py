@@ -10,9 +10,9 @@ Late and rejected readings are data with counters, never exceptions. Messages re
     |- StateError            a state is damaged or of another format: remove it, or use the software that wrote it
     |- InputError            correct the file that was handed in
     |- SourceError           the broker or the file cannot be read: mend the connection, then start again
-    |  |- LogExpired         rows between the state and the oldest row still held are gone: accept the loss, or restore
-    them |  `- IncarnationChanged the hub or topic was made anew: accept the new one `- LakeError             the lake
-    cannot be read or written: mend the store, then start again
+    |  |- LogExpired         rows after the state are gone at the source: accept the loss, or restore them
+    |  `- IncarnationChanged the hub or topic was made anew: accept the new one
+    `- LakeError             the lake cannot be read or written: mend the store, then start again
        |- ClaimLost          another process took the partition: nothing to do, it goes on there
        |- LakeGap            a batch does not follow what is stored: start again from the state
        `- RolledBack         a table is older than its state: restore the table
