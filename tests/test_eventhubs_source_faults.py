@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from alumicatalyst.errors import ClaimLost, IncarnationChanged, LogExpired, SourceError
-from alumicatalyst.sources import eventhubs_reader
+from alumicatalyst.sources import eventhubs, eventhubs_reader, eventhubs_sdk
 from alumicatalyst.sources.eventhubs import EventHubsSource
-from alumicatalyst.sources.eventhubs_sdk import PREFETCH, condition_of, is_fatal, is_transport
+from alumicatalyst.sources.eventhubs_errors import condition_of, is_fatal, is_transport
+from alumicatalyst.sources.eventhubs_reader import EventHubsReader
+from alumicatalyst.sources.eventhubs_sdk import PREFETCH
 from alumicatalyst.testing.eventhubs import Emulator
 from tests.hubs import LEFT_SOCKETS, eventually, reading, rows, sdk
 
@@ -255,6 +257,34 @@ def test_the_credit_is_renewed_for_ever(emulator: Emulator) -> None:
         began = time.monotonic()
         assert len(rows(reader, count)) == count
         assert time.monotonic() - began < 10
+
+
+def test_a_server_that_says_nothing_is_not_waited_for_for_ever(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(eventhubs_sdk, "ANSWER_S", 0.3)
+    monkeypatch.setattr(eventhubs, "_TRIES", 2)
+    partition = source_of(emulator).partitions()[0]
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        source = EventHubsSource(emulator.connection_string("plant").replace(str(emulator.port), str(port)))
+        with pytest.raises(SourceError, match="did not answer within"):
+            source.partitions()
+        caplog.clear()
+        monkeypatch.setattr(EventHubsReader, "_check", lambda *_, **__: "-1")
+        with reading(source, partition):
+            eventually(lambda: "did not answer within" in caplog.text)
+
+
+def test_a_connection_that_died_without_a_word_is_replaced(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(eventhubs_sdk, "IDLE_S", 1)  # the stand-in sends its heartbeats later than that
+    source = source_of(emulator)
+    with reading(source, source.partitions()[0]) as reader:
+        eventually(lambda: "trying again" in caplog.text)
+        emulator.append("plant", 0, [b"{}"])
+        assert len(rows(reader, 1)) == 1
 
 
 def test_i9_an_event_that_the_sdk_cannot_read_is_an_error_not_a_loop(

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from alumicatalyst.errors import IncarnationChanged, SettingsError, SourceError
 from alumicatalyst.log import get_logger
 from alumicatalyst.sources import partition_id, split_partition_id
+from alumicatalyst.sources.eventhubs_errors import is_fatal
 from alumicatalyst.sources.eventhubs_reader import EventHubsReader
-from alumicatalyst.sources.eventhubs_sdk import Hub, PartitionState, is_fatal, parse_connection_string
+from alumicatalyst.sources.eventhubs_sdk import Hub, PartitionState, parse_connection_string
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

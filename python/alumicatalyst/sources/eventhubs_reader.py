@@ -13,7 +13,8 @@ from alumicatalyst.errors import AlumicatalystError, ClaimLost, IncarnationChang
 from alumicatalyst.log import get_logger
 from alumicatalyst.sources import split_partition_id
 from alumicatalyst.sources.envelope import EMPTY
-from alumicatalyst.sources.eventhubs_sdk import STOLEN, Hub, ReceivingLink, condition_of, is_fatal, is_transport
+from alumicatalyst.sources.eventhubs_errors import STOLEN, condition_of, is_fatal, is_transport
+from alumicatalyst.sources.eventhubs_sdk import Hub, ReceivingLink
 from alumicatalyst.sources.inbox import Inbox
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""All that touches the azure-eventhub SDK: its clients, the receiving link, its errors. Imported lazily: it is large.
+"""All that touches the azure-eventhub SDK: its clients and the receiving link. Imported lazily: it is large.
 
 The link is driven one step below the SDK's public `receive_batch`, whose loop has four traits that a dataflow cannot
 live with (azure-eventhub 5.15.1, all seen against the stand-in):
@@ -17,8 +17,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import re
-import ssl
+import queue
+import socket
+import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
@@ -31,27 +32,14 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 PREFETCH: Final = 3000
+# The SDK itself waits for ever for a server that accepts a connection and says nothing.
+ANSWER_S = 60.0
+# The server is asked to say something at least so often; a connection silent for longer is dead, and replaced.
+IDLE_S = 60.0
+_WAITING_MAX: Final = 16
 _FRAMES_MAX: Final = 512
 _NAMES: Final = ("_keep_alive", "_message_received", "_open", "_handler")
 _TEXT_CHARACTERS_MAX: Final = 300
-# Conditions that no waiting mends, without the part before the colon.
-_FATAL: Final = frozenset(
-    (
-        "argument-error",
-        "argument-out-of-range",
-        "auth-failed",
-        "entity-disabled",
-        "link:stolen",
-        "not-allowed",
-        "not-found",
-        "not-implemented",
-        "unauthorized-access",
-    )
-)
-# What $management says of a request that it will never grant is found in the text alone.
-_REFUSED: Final = re.compile(r"Status code: (4\d\d)")
-_PASSING: Final = frozenset(("408", "429"))
-STOLEN: Final = "link:stolen"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +48,6 @@ class Endpoint:
 
     connection_string: str = field(repr=False)
     hub: str
-    host: str
     options: dict[str, Any]
     secrets: tuple[str, ...] = field(repr=False)
 
@@ -115,47 +102,7 @@ def parse_connection_string(text: str, hub: str, ca_file: str) -> Endpoint:
         if port is not None:
             # The SDK takes a port from a custom endpoint only.
             options["custom_endpoint_address"] = f"sb://{host}:{port}"
-    return Endpoint(text.strip(), hub or entity, host, options, secrets)
-
-
-def condition_of(error: BaseException) -> str:
-    """The AMQP condition of an SDK error without the part before its first colon; "" if it has none."""
-    condition = getattr(error, "condition", None) or getattr(error, "error", None)
-    condition = getattr(condition, "value", condition)
-    if isinstance(condition, bytes):
-        condition = condition.decode("utf-8", "replace")
-    if not isinstance(condition, str):
-        return ""
-    return condition.partition(":")[2] if condition.startswith(("amqp:", "com.microsoft:")) else condition
-
-
-def is_fatal(error: BaseException) -> bool:
-    """Whether trying again cannot help."""
-    from azure.eventhub._pyamqp.error import TokenAuthFailure
-    from azure.eventhub.exceptions import AuthenticationError
-
-    if isinstance(error, TokenAuthFailure):
-        return error.status_code in (401, 403, 404)
-    if isinstance(error, AuthenticationError):
-        # An expired token or a timeout is internal-error; what a server says of a token is not.
-        return condition_of(error) != "internal-error"
-    cause = getattr(error, "inner_error", None)
-    if isinstance(cause, ssl.SSLCertVerificationError) or "CERTIFICATE_VERIFY_FAILED" in str(error):
-        return True
-    refused = _REFUSED.search(str(error))
-    if refused is not None:
-        return refused[1] not in _PASSING
-    return isinstance(error, SourceError) or condition_of(error) in _FATAL
-
-
-def is_transport(error: BaseException) -> bool:
-    """Whether the failure is one of connections, which come and go, and not of what came over them."""
-    from azure.eventhub._pyamqp.error import AMQPException
-    from azure.eventhub.exceptions import EventHubError
-
-    return isinstance(error, AMQPException | OSError | TimeoutError) or (
-        isinstance(error, EventHubError) and type(error) is not EventHubError
-    )
+    return Endpoint(text.strip(), hub or entity, options, secrets)
 
 
 class Hub:
@@ -165,6 +112,7 @@ class Hub:
         self.name = endpoint.hub
         self._endpoint = endpoint
         self.consumer_group = consumer_group
+        self._waiting: set[threading.Thread] = set()
 
     def describe(self, error: BaseException) -> str:
         """One line on an error, without anything secret."""
@@ -189,19 +137,57 @@ class Hub:
             retry_backoff_factor=0.01,
             transport_type=TransportType.Amqp,
             user_agent="alumicatalyst",
+            idle_timeout=IDLE_S,
             **self._endpoint.options,
         )
 
+    def answered(self, function: Callable[[], Any]) -> Any:
+        """Call a function of the SDK that may wait for ever, in a thread that is left behind if it does.
+
+        Raises:
+            TimeoutError: There was no answer in time.
+            SourceError: So many threads were left behind that this process had better be started again.
+        """
+        if len(self._waiting) >= _WAITING_MAX:
+            raise SourceError(
+                f"couldn't ask hub {self.name}: {_WAITING_MAX} questions have no answer; mend the network, start again"
+            )
+        answers: queue.SimpleQueue[tuple[Any, Exception | None]] = queue.SimpleQueue()
+
+        def call() -> None:
+            try:
+                answers.put((function(), None))
+            except Exception as error:  # noqa: BLE001 - it is raised where the answer is awaited
+                answers.put((None, error))
+            finally:
+                self._waiting.discard(threading.current_thread())
+
+        thread = threading.Thread(target=call, name="eventhubs-question", daemon=True)
+        self._waiting.add(thread)
+        thread.start()
+        try:
+            answer, error = answers.get(timeout=ANSWER_S)
+        except queue.Empty:
+            raise TimeoutError(f"{self.name} did not answer within {ANSWER_S:g} s") from None
+        if error is not None:
+            raise error
+        return answer
+
     def properties(self) -> tuple[int, list[str]]:
         """Creation time of the hub in ms, and the ids of its partitions."""
-        with self.client() as client:
-            found = client.get_eventhub_properties()
+        found = self._ask("get_eventhub_properties")
         return round(found["created_at"].timestamp() * 1000), list(found["partition_ids"])
+
+    def _ask(self, question: str, *arguments: str) -> Any:
+        def ask() -> Any:
+            with self.client() as client:
+                return getattr(client, question)(*arguments)
+
+        return self.answered(ask)
 
     def partition(self, number: str) -> PartitionState:
         """First and last sequence number of a partition."""
-        with self.client() as client:
-            found = client.get_partition_properties(number)
+        found = self._ask("get_partition_properties", number)
         last = int(found["last_enqueued_sequence_number"])
         first = last + 1 if found["is_empty"] else int(found["beginning_sequence_number"])
         return PartitionState(max(first, 0), last, round(found["last_enqueued_time_utc"].timestamp() * 1_000_000))
@@ -228,6 +214,10 @@ class ReceivingLink:
     ) -> None:
         self._client = hub.client()
         self._on_message = on_message
+        self._hub = hub
+        self._stuck = False
+        self._opened = False
+        self._deadline_s: float | None = None
         self._credit = PREFETCH
         self._frames = 1
         create = getattr(self._client, "_create_consumer", None)
@@ -262,7 +252,19 @@ class ReceivingLink:
             Exception: Whatever the layers of the SDK raise when a connection, a link or a frame fails.
         """
         consumer = self._consumer
-        if not consumer._open():  # noqa: SLF001
+        began = seconds()
+        if self._deadline_s is None:
+            self._deadline_s = began + ANSWER_S
+            try:
+                self._opened = bool(self._hub.answered(consumer._open))  # noqa: SLF001 - connects
+            except TimeoutError:
+                self._stuck = True
+                raise
+        elif not self._opened:
+            self._opened = bool(consumer._open())  # noqa: SLF001 - one more step of the handshake
+            if began > self._deadline_s:
+                raise TimeoutError(f"{self._hub.name} did not open a link within {ANSWER_S:g} s")
+        if not self._opened:
             return
         if self._credit <= 0:
             # The SDK renews the credit at the start of a round, and only when there is none left: a round must not
@@ -272,16 +274,19 @@ class ReceivingLink:
             tags = getattr(getattr(consumer._handler, "_link", None), "_received_delivery_tags", None)  # noqa: SLF001
             if tags:
                 tags.clear()
-        began = seconds()
         consumer._handler.do_work(batch=min(self._frames, self._credit))  # noqa: SLF001
         # A round ends after so many frames or a pause of 0.2 s, so on a trickle it must be short to be interruptible.
         self._frames = max(1, self._frames // 2) if seconds() - began > 0.25 else min(_FRAMES_MAX, 2 * self._frames)
 
     def close(self) -> None:
         """Detach and disconnect; failures to say goodbye are of no interest."""
+        transport: Any = getattr(getattr(self._consumer._handler, "_connection", None), "_transport", None)  # noqa: SLF001
+        if self._stuck:
+            # Another thread waits in it with the lock that a polite goodbye needs; this ends its wait.
+            with contextlib.suppress(Exception):
+                transport.sock.shutdown(socket.SHUT_RDWR)
+            return
         # The SDK forgets to close the socket of a connection that has failed.
-        transport = getattr(getattr(self._consumer._handler, "_connection", None), "_transport", None)  # noqa: SLF001
-        parts: list[Any] = [self._consumer, self._client, transport]
-        for each in parts:
+        for each in (self._consumer, self._client, transport):
             with contextlib.suppress(Exception):
                 each.close()
