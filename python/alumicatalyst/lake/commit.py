@@ -167,8 +167,8 @@ def append(
         return True
     reason = first_line(failure) if failure else "the process is draining"
     raise LakeError(
-        f"couldn't commit {what} to {table.name}: {reason}; nothing is lost: mend the store and start again, the process "
-        "resumes from the last marks"
+        f"couldn't commit {what} to {table.name}: {reason}; nothing is lost: mend the store and start again, the "
+        "process resumes from the last marks"
     ) from failure
 
 

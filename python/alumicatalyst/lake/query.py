@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from alumicatalyst.lake.lake import Lake
     from alumicatalyst.lake.table import Contents
 
-MEMORY_MAX = "1GB"
+MEMORY_MAX = "512MB"
 """What a query may hold in memory; beyond it DuckDB goes on in a temporary directory."""
 
 _READ_ONLY = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
