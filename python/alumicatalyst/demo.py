@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import secrets
 import signal
@@ -14,6 +15,7 @@ import urllib.request
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
+from alumicatalyst._core import Dictionary
 from alumicatalyst.errors import AlumicatalystError, SettingsError
 from alumicatalyst.testing.eventhubs import Emulator
 
@@ -74,6 +76,9 @@ class Demo:
     """
 
     def __init__(self, directory: Path, dictionary: Path, seconds: float | None, port: int, plants: int) -> None:
+        from alumicatalyst.dictionary import load
+        from alumicatalyst.simulator.plant import scaled
+
         self.directory = directory
         self.lake_uri = f"file:{directory / 'lake'}"
         self.metrics_port = _free_port()
@@ -81,6 +86,10 @@ class Demo:
         self._seconds = seconds
         self._plants = plants
         (directory / "logs").mkdir(parents=True, exist_ok=True)
+        # The simulator makes copies of the plant by itself; the flow's dictionary has to list their devices.
+        self._meaning = directory / "dictionary.json"
+        compiled = scaled(json.loads(load(dictionary).to_json()), plants)
+        self._meaning.write_text(Dictionary.from_json(json.dumps(compiled)).to_json(), encoding="utf-8")
         self._hub = Emulator({HUB: PARTITIONS}, directory / "hub", port, key=_key(directory / "hub.key"))
         self._children: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -130,7 +139,7 @@ class Demo:
         environment = {
             **os.environ,
             "EVENTHUBS_CONNECTION_STRING": self.connection_string,
-            "ALUMICATALYST_DICTIONARY": str(self._dictionary),
+            "ALUMICATALYST_DICTIONARY": str(self._meaning),
             "ALUMICATALYST_SOURCE__CONNECTION_STRING": "env:EVENTHUBS_CONNECTION_STRING",
             "ALUMICATALYST_SOURCE__NAME": HUB,
             "ALUMICATALYST_LAKE__URI": self.lake_uri,

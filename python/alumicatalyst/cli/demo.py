@@ -25,7 +25,9 @@ _TABLE_EVERY_S = 0.5
 
 def demo(
     seconds: Annotated[float, typer.Option(min=0, help="How long to send; 0 until Ctrl-C.")] = 60.0,
-    directory: Annotated[Path, typer.Option(help="Where hub, lake and logs are kept.")] = Path("var/demo"),
+    directory: Annotated[
+        Path | None, typer.Option(help="Where hub, lake and logs are kept; var/demo, or var/demo-N for N plants.")
+    ] = None,
     dictionary: Annotated[Path, typer.Option(help="The plant to simulate.")] = Path("flows/smelter.toml"),
     port: Annotated[int, typer.Option(min=0, max=65_535, help="The stand-in's port; 0 takes a free one.")] = 0,
     plants: Annotated[int, typer.Option(min=1, help="Copies of the plant, for more load.")] = 1,
@@ -48,7 +50,8 @@ def demo(
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
-    with Demo(directory.absolute(), dictionary, seconds or None, port, plants) as running:
+    place = directory or Path("var/demo" if plants == 1 else f"var/demo-{plants}")
+    with Demo(place.absolute(), dictionary, seconds or None, port, plants) as running:
         print(f"lake            {running.lake_uri}")
         print(f"metrics         http://127.0.0.1:{running.metrics_port}/metrics")
         print(f"logs            {running.directory / 'logs'}")
