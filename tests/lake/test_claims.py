@@ -215,7 +215,7 @@ def test_a_partition_taken_again_in_one_process_drops_what_the_former_run_buffer
 
 
 def test_marks_survive_checkpoints_and_new_handles(lake: Lake) -> None:
-    plant.run(lake, 200, flush_every=4)
+    plant.run(lake, 90, flush_every=4)
     fresh = Lake.open(lake.store.root)
     for name in tables.SPECS:
         told, found = lake.table(name).refresh(), fresh.table(name).refresh()
@@ -230,11 +230,11 @@ def test_marks_survive_checkpoints_and_new_handles(lake: Lake) -> None:
 def test_a_handle_that_fell_behind_a_trimmed_log_starts_from_a_checkpoint(lake: Lake, tmp_path: Path) -> None:
     behind = Lake.open(lake.store.root)
     behind.table("readings").refresh()
-    plant.run(lake, 200, flush_every=4)
-    for log in sorted((tmp_path / "lake" / "readings" / "_delta_log").glob("*.json"))[:30]:
+    plant.run(lake, 90, flush_every=4)
+    for log in sorted((tmp_path / "lake" / "readings" / "_delta_log").glob("*.json"))[:14]:
         log.unlink()
     resume = take(behind)
-    assert resume.mark == 200
+    assert resume.mark == 90
 
 
 def test_several_processes_may_create_the_tables_at_once(tmp_path: Path) -> None:
