@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from azure.eventhub import EventData, EventHubConsumerClient, EventHubProducerClient, _client_base, _pyamqp
 
+from alumicatalyst.sources import AS_SET
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
@@ -107,7 +109,7 @@ def send(connection_string: str, bodies: Sequence[bytes], partition: str, proper
 
 @contextmanager
 def reading(
-    source: EventHubsSource, partition: str, after: int = -1, owner_level: int = 1
+    source: EventHubsSource, partition: str, after: int = AS_SET, owner_level: int = 1
 ) -> Iterator[EventHubsReader]:
     """A reader of our own, closed at the end."""
     reader = source.open(partition, after, owner_level)

@@ -13,7 +13,7 @@ from azure.eventhub.amqp import AmqpAnnotatedMessage
 
 from alumicatalyst import metrics
 from alumicatalyst.errors import IncarnationChanged, SettingsError, SourceError
-from alumicatalyst.sources import partition_id, split_partition_id
+from alumicatalyst.sources import AS_SET, partition_id, split_partition_id
 from alumicatalyst.sources.envelope import SCHEMA
 from alumicatalyst.sources.eventhubs import EventHubsSource
 from alumicatalyst.testing.eventhubs import Emulator
@@ -32,7 +32,7 @@ KEY = "a-secret-key"
 @pytest.fixture(scope="module")
 def emulator() -> Iterator[Emulator]:
     hubs = {"plant": 12, "positions": 1, "rich": 1, "idle": 1, "lag": 1, "values": 1, "limits": 1, "trickle": 1}
-    with Emulator(hubs, key=KEY, groups=[f"group-{number}" for number in range(7)]) as running:
+    with Emulator(hubs, key=KEY, groups=[f"group-{number}" for number in range(8)]) as running:
         yield running
 
 
@@ -96,8 +96,8 @@ def test_begins_behind_a_sequence_number_or_where_the_settings_say(emulator: Emu
         emulator.append("positions", 0, [b"%d" % number], enqueued_ms=1_700_000_000_000 + 500 * number)
     middle = datetime.fromtimestamp(1_700_000_001.5, UTC).isoformat()
     cases: list[tuple[str, int, bytes]] = [
-        ("earliest", -1, b"012345"), ("earliest", 3, b"45"), ("latest", 1, b"2345"), (middle, -1, b"345"),
-        ("latest", -1, b""), ("2999-01-01T00:00:00Z", -1, b""), ("earliest", 5, b""),
+        ("earliest", AS_SET, b"012345"), ("earliest", 3, b"45"), ("latest", 1, b"2345"), (middle, AS_SET, b"345"),
+        ("latest", AS_SET, b""), ("2999-01-01T00:00:00Z", AS_SET, b""), ("earliest", 5, b""), ("latest", -1, b"012345"),
     ]  # fmt: skip
     readers = []
     for index, (start, after, _) in enumerate(cases):

@@ -16,7 +16,7 @@ from alumicatalyst._core import schema
 from alumicatalyst.log import get_logger
 from alumicatalyst.operator import Analysed, Analysis, Batch
 from alumicatalyst.sinks.lake import LakeSink
-from alumicatalyst.sources import FiniteSource
+from alumicatalyst.sources import AS_SET, FiniteSource
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,7 +80,8 @@ class Intake:
         flushes = [row for row in self.resume.journal if row.kind == "flush"]
         if flushes and isinstance(source, FiniteSource):
             source.check_flush(json.loads(flushes[-1].body))
-        self._reader: Reader = source.open(partition, self.resume.after, self.resume.claim)
+        after = AS_SET if self.resume.fresh else self.resume.after
+        self._reader: Reader = source.open(partition, after, self.resume.claim)
         # Where a state was taken between the last row and the flush, nothing is left to read, and yet the flush is due.
         self._last = max(self.resume.state_sequence, self.resume.after)
         self._lag_at = 0.0

@@ -319,3 +319,14 @@ def test_a_sink_above_the_mark_is_a_gap(lake: Lake) -> None:
     sink._buffers[plant.PARTITION].outputs = [late]
     with pytest.raises(LakeGap, match="its rows go on after 39, but batches ends at 29"):
         sink.flush()
+
+
+def test_i5_a_partition_is_fresh_only_while_nothing_of_it_is_stored(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fresh = take(lake)
+    assert fresh.fresh
+    assert take(lake).fresh, "a claim and a journal row are no rows"
+    crash_after_readings(lake, 39, monkeypatch)
+    again = take(lake)
+    assert (again.mark, again.after, again.fresh) == (-1, -1, False), "readings are there, though nothing is sealed"

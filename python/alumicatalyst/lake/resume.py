@@ -48,7 +48,8 @@ class Resume:
         state_sequence: Sequence number of the state to load; -1: none, the operator begins empty.
         journal: The whole journal by ordinal; [0] is the first dictionary.
         state_loss: The operator begins empty although rows were stored before, and the journal says so.
-        after: The source is opened after this sequence number; -1: where the settings say.
+        after: The source is opened after this sequence number; -1: from its first row.
+        fresh: Nothing of the partition is stored: the source is opened where the settings say.
     """
 
     partition: str
@@ -58,6 +59,7 @@ class Resume:
     journal: tuple[JournalRow, ...]
     state_loss: bool
     after: int = -1
+    fresh: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +144,7 @@ def resume(lake: Lake, partition: str, dictionary: DictionaryLike, accept: Accep
         journal=look.journal,
         state_loss=look.origin >= 0 and start.state_sequence < 0,
         after=start.after,
+        fresh=look.top < 0 and look.origin < 0,
     )
     _log.info(
         "partition taken",

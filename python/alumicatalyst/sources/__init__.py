@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
+AS_SET: Final = -2
+"""Instead of a sequence number to read behind: begin where the settings say."""
+
 _PART: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -56,11 +59,12 @@ class Source(Protocol):
         """Return the oldest sequence number still held, None if there never was one: tells an expired log."""
 
     def open(self, partition: str, after: int, owner_level: int) -> Reader:
-        """Start to read behind a sequence number; -1 begins where the settings say.
+        """Start to read behind a sequence number.
 
         Args:
             partition: A full identity.
-            after: The first envelope has a greater sequence number.
+            after: The first envelope has a greater sequence number; -1 begins with the first one held, `AS_SET` where
+                the settings say.
             owner_level: Number of the claim: a reader with a greater one takes the partition away.
         """
 
@@ -111,4 +115,4 @@ def split_partition_id(partition: str) -> tuple[str, str, str]:
     return parts[0], parts[1], parts[2]
 
 
-__all__ = ["FiniteSource", "Reader", "Source", "envelopes", "partition_id", "split_partition_id"]
+__all__ = ["AS_SET", "FiniteSource", "Reader", "Source", "envelopes", "partition_id", "split_partition_id"]

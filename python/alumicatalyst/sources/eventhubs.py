@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from alumicatalyst.errors import IncarnationChanged, SettingsError, SourceError
 from alumicatalyst.log import get_logger
-from alumicatalyst.sources import partition_id, split_partition_id
+from alumicatalyst.sources import AS_SET, partition_id, split_partition_id
 from alumicatalyst.sources.eventhubs_errors import is_fatal
 from alumicatalyst.sources.eventhubs_reader import EventHubsReader
 from alumicatalyst.sources.eventhubs_sdk import Hub, PartitionState, parse_connection_string
@@ -125,14 +125,15 @@ class EventHubsSource:
         return state.first if state.last >= 0 else None
 
     def open(self, partition: str, after: int, owner_level: int) -> EventHubsReader:
-        """Start a thread that reads the partition behind a sequence number."""
+        """Start a thread that reads the partition behind a sequence number; -1: from its first event."""
         self._own(partition)
         envelopes_max, bytes_max, batches_max = self._limits
         reader = EventHubsReader(
             self._hub,
             partition,
-            after=after,
-            start=self._start,
+            after=max(after, -1),
+            # Once rows are stored the log goes on from its beginning, whatever the settings say of fresh partitions.
+            start=self._start if after == AS_SET else "earliest",
             owner_level=owner_level,
             properties=self._properties,
             envelopes_max=envelopes_max,
