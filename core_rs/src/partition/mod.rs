@@ -5,6 +5,7 @@
 
 mod batch;
 mod change;
+mod emit;
 mod walk;
 
 pub use batch::Batch;
@@ -13,9 +14,9 @@ use crate::check::{Candidate, Catalog, Known};
 use crate::decode::{Decoded, Decoder, Envelopes, FRESH, Reason, Rejection, Vocabulary};
 use crate::dictionary::Dictionary;
 use crate::error::Error;
-use crate::limits::{REJECTED_ENVELOPE_BYTES_MAX, REJECTED_READING_BYTES_MAX, TIME_MAX_US, TIME_MIN_US};
-use crate::output::{Cause, Count, Output, RejectedRow, WindowRow};
-use crate::series::{Closed, Identity, Series, Store, in_order};
+use crate::limits::{TIME_MAX_US, TIME_MIN_US};
+use crate::output::{Cause, Count, Output, WindowRow};
+use crate::series::{Closed, Identity, Series, Store};
 use hashbrown::HashMap;
 use std::sync::Arc;
 use walk::Walk;
@@ -321,60 +322,6 @@ impl Partition {
             }
         }
         index
-    }
-
-    fn emit_closed(&mut self, cause: Cause, walk: &mut Walk) {
-        if self.closed.is_empty() {
-            return;
-        }
-        in_order(&mut self.closed);
-        for closed in self.closed.drain(..) {
-            let identity = self.store.identity(closed.series);
-            let row = WindowRow {
-                device: identity.device,
-                metric: identity.metric,
-                window_name: self.window_ids[identity.definition as usize][closed.window as usize],
-                start: closed.pane.start,
-                end: closed.end,
-                closed_by: closed.closed_by,
-                stats: closed.pane.stats,
-            };
-            walk.window(cause, &row);
-        }
-    }
-
-    fn emit_due(&mut self, cause: Cause, walk: &mut Walk) {
-        for due in std::mem::take(&mut self.due) {
-            let row = WindowRow {
-                device: self.vocabulary.devices.insert(&due.device),
-                metric: self.vocabulary.metrics.insert(&due.metric),
-                window_name: intern(&mut self.window_names, &due.window_name),
-                ..due.row
-            };
-            walk.window(cause, &row);
-        }
-    }
-
-    fn rejected(&self, rejection: &Rejection, cause: Cause, body: &[u8], fresh: &[Box<str>]) -> RejectedRow {
-        let name = |id: u32, names: &crate::names::Names| match id.checked_sub(FRESH) {
-            Some(index) => fresh[index as usize].to_string(),
-            None => names.name(id).to_owned(),
-        };
-        let (bytes, limit) = if rejection.item < 0 {
-            (body, REJECTED_ENVELOPE_BYTES_MAX)
-        } else {
-            (&body[rejection.start as usize..rejection.end as usize], REJECTED_READING_BYTES_MAX)
-        };
-        RejectedRow {
-            cause: Cause { item: rejection.item, ..cause },
-            reason: rejection.reason,
-            detail: format!("{} at byte {}", rejection.detail, rejection.at),
-            device: rejection.device.map(|id| name(id, &self.vocabulary.devices)),
-            metric: rejection.metric.map(|id| name(id, &self.vocabulary.metrics)),
-            event_time: rejection.event_time,
-            body: bytes[..bytes.len().min(limit)].to_vec(),
-            body_bytes: bytes.len() as i64,
-        }
     }
 
     /// Closes every open window, as the journal's `flush` says. The rows carry `sequence_number`, which must be new.
