@@ -1,0 +1,135 @@
+"""Bodies to columns: the decoder alone, in a process without Python, beside msgspec."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import time
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from alumicatalyst._core import Dictionary
+from bench.load import ROOT, Load, load
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from bench.conftest import Measure
+
+READINGS = 500_000
+LOADS = {"objects": 1, "arrays of 100": 100}
+GOAL = 8.0
+
+
+class Reading(msgspec.Struct, gc=False):
+    deviceId: str  # noqa: N815 as it is sent
+    metric: str
+    ts: str
+    value: float
+    q: int = 192
+
+
+class Decoder:
+    """The example `decode` of the core, which decodes all it holds whenever it is told to."""
+
+    clock_id = 0
+
+    def __init__(self, binary: Path, folder: Path, made: Load) -> None:
+        bodies = [body for batch in made.batches for body in batch.column("body").to_pylist()]
+        ends = np.cumsum([len(body) for body in bodies])
+        (folder / "dictionary.json").write_text(Dictionary.from_toml(made.dictionary).to_json())
+        (folder / "envelopes").write_bytes(np.array([len(bodies), *ends], "<i8").tobytes() + b"".join(bodies))
+        per_batch = str(made.batches[0].num_rows)
+        self._process = subprocess.Popen(
+            [binary, folder / "dictionary.json", folder / "envelopes", per_batch],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        # The processor time of another process: clock_getcpuclockid(3) makes its clock like this.
+        Decoder.clock_id = ~self._process.pid << 3 | 2
+
+    def run(self, line: str = "decode") -> list[str]:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(f"{line}\n")
+        self._process.stdin.flush()
+        return self._process.stdout.readline().split()
+
+    def close(self) -> None:
+        self._process.communicate()
+
+
+def decoder_clock() -> float:
+    return time.clock_gettime(Decoder.clock_id)
+
+
+@cache
+def made(kind: str) -> Load:
+    return load("site", READINGS, per_envelope=LOADS[kind])
+
+
+@pytest.fixture(scope="module")
+def binary() -> Path:
+    """Build the example with the profile of a release."""
+    cargo = shutil.which("cargo")
+    assert cargo, "couldn't build the decoder: cargo is missing; install the Rust toolchain with rustup"
+    build = [cargo, "build", "--locked", "--release", "-p", "alumicatalyst-core", "--example", "decode"]
+    messages = subprocess.run([*build, "--message-format=json"], cwd=ROOT, check=True, capture_output=True, text=True)
+    found = (msgspec.json.decode(line) for line in messages.stdout.splitlines())
+    return next(Path(each["executable"]) for each in found if each.get("executable"))
+
+
+@pytest.fixture
+def decoder(binary: Path, tmp_path: Path, kind: str) -> Iterator[Decoder]:
+    decoder = Decoder(binary, tmp_path, made(kind))
+    yield decoder
+    decoder.close()
+
+
+@pytest.mark.parametrize("kind", LOADS)
+@pytest.mark.benchmark(timer=decoder_clock)
+def test_decoder(kind: str, decoder: Decoder, measure: Measure) -> None:
+    rows, rejected, value_sum, time_sum = decoder.run("check")
+    assert (int(rows), int(rejected)) == (READINGS, 0)
+    assert float(value_sum) == pytest.approx(made(kind).value_sum, rel=1e-9)
+    # Both sums wrap around.
+    assert int(time_sum) == int(made(kind).columns.time_us.sum())
+    measure(decoder.run, layer="decode", load=kind, who="AlumiCatalyst", readings=READINGS, rounds=15, goal=GOAL)
+
+
+@pytest.mark.parametrize("kind", LOADS)
+def test_msgspec(kind: str, measure: Measure) -> None:
+    single = msgspec.json.Decoder(Reading)
+    several = msgspec.json.Decoder(list[Reading])
+    bodies = [batch.column("body").to_pylist() for batch in made(kind).batches]
+
+    def run() -> list[pa.RecordBatch]:
+        if LOADS[kind] == 1:
+            return [columns_of([single.decode(body) for body in batch]) for batch in bodies]
+        return [columns_of([each for body in batch for each in several.decode(body)]) for batch in bodies]
+
+    table = pa.Table.from_batches(run())
+    assert table.num_rows == READINGS
+    assert table["value"].to_numpy().sum() == pytest.approx(made(kind).value_sum, rel=1e-9)
+    assert (table["event_time"].cast(pa.int64()).to_numpy() == made(kind).columns.time_us).all()
+    measure(run, layer="decode", load=kind, who="peer: msgspec to Arrow", readings=READINGS)
+
+
+def columns_of(readings: list[Reading]) -> pa.RecordBatch:
+    times: Any = pa.array([each.ts for each in readings])
+    return pa.RecordBatch.from_pydict(
+        {
+            "device": pa.array([each.deviceId for each in readings]),
+            "metric": pa.array([each.metric for each in readings]),
+            "event_time": times.cast(pa.timestamp("us", tz="UTC")),
+            "value": pa.array([each.value for each in readings], pa.float64()),
+            "quality": pa.array([each.q for each in readings], pa.int16()),
+        }
+    )

@@ -1,0 +1,146 @@
+"""The operator of a partition from Python: envelopes to readings, windows and counts, beside msgspec and polars.
+
+The peer decodes, keeps the readings whose window is still open, and groups the rest. It checks nothing: no dictionary,
+units, duplicates, late readings or clocks, one watermark for all series, and no rows of what it has read.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import polars as pl
+import pytest
+
+from alumicatalyst._core import Dictionary, Partition
+from bench.load import LATENESS_US, WINDOW_US, Load, load
+from bench.test_decode import Reading, columns_of
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from bench.conftest import Measure
+
+READINGS = 2_000_000
+PEER_READINGS = 500_000
+# Plant, readings in an envelope, and the readings that come before the clock starts: each series has then appeared.
+LOADS = {
+    "smelter, arrays of 100": ("smelter", 100, 50_000),
+    "smelter, objects": ("smelter", 1, 50_000),
+    "40,000 series, arrays of 100": ("site", 100, 200_000),
+}
+GOAL = 5.0
+
+
+@cache
+def made(kind: str, readings: int) -> Load:
+    plant, per_envelope, _ = LOADS[kind]
+    return load(plant, readings, per_envelope=per_envelope)
+
+
+def cut(kind: str, batches: list[pa.RecordBatch]) -> tuple[list[pa.RecordBatch], list[pa.RecordBatch]]:
+    """Return the batches before the clock starts, and those after."""
+    _, per_envelope, before = LOADS[kind]
+    first = before // (batches[0].num_rows * per_envelope)
+    return batches[:first], batches[first:]
+
+
+@pytest.mark.parametrize("kind", LOADS)
+def test_partition(kind: str, measure: Measure) -> None:
+    wanted = made(kind, READINGS)
+    dictionary = Dictionary.from_toml(wanted.dictionary)
+    before, timed = cut(kind, wanted.batches)
+
+    def started() -> tuple[tuple[Any, ...], dict[str, Any]]:
+        partition = Partition("bench/1/0", dictionary)
+        for batch in before:
+            partition.on_batch(batch)
+        return (partition,), {}
+
+    def run(partition: Partition) -> None:
+        # Each output is let go, as a sink does once it has stored some.
+        for batch in timed:
+            partition.on_batch(batch)
+
+    partition = Partition("bench/1/0", dictionary)
+    outputs = [partition.on_batch(batch) for batch in wanted.batches]
+    outputs.append(partition.flush(partition.last_sequence + 1, 0))
+    assert sum(output.readings.num_rows for output in outputs) == READINGS
+    windows = pl.concat([frame_of(output.windows) for output in outputs])
+    assert (windows["count"].sum(), windows.height) == (READINGS, wanted.windows)
+    assert (windows["mean"] * windows["count"]).sum() == pytest.approx(
+        sum(float(frame_of(output.readings)["value"].sum()) for output in outputs), rel=1e-9
+    )
+    measure(
+        run,
+        setup=started,
+        layer="operator",
+        load=kind,
+        who="AlumiCatalyst",
+        goal=GOAL,
+        readings=READINGS - LOADS[kind][2],
+        rounds=7,
+    )
+
+
+def frame_of(batch: pa.RecordBatch) -> pl.DataFrame:
+    frame = pl.from_arrow(batch)
+    assert isinstance(frame, pl.DataFrame)
+    return frame
+
+
+class Peer:
+    """What one would write in an afternoon, with the fastest libraries for it."""
+
+    def __init__(self, *, several: bool) -> None:
+        self._decode: Any = msgspec.json.Decoder(list[Reading] if several else Reading).decode
+        self._several = several
+        self._open: pl.DataFrame | None = None
+
+    def on_batch(self, bodies: list[bytes]) -> pl.DataFrame:
+        decoded = [self._decode(body) for body in bodies]
+        readings = frame_of(columns_of([each for items in decoded for each in items] if self._several else decoded))
+        readings = readings.select("device", "metric", "event_time", "value")
+        if self._open is not None:
+            readings = pl.concat([self._open, readings])
+        time_us = pl.col("event_time").to_physical()
+        newest = readings.select(time_us.max()).item()
+        ends = time_us // WINDOW_US * WINDOW_US + WINDOW_US
+        closed = ends <= newest - LATENESS_US
+        self._open = readings.filter(~closed)
+        return self._windows(readings.filter(closed))
+
+    def flush(self) -> pl.DataFrame:
+        assert self._open is not None
+        return self._windows(self._open)
+
+    def _windows(self, readings: pl.DataFrame) -> pl.DataFrame:
+        value, time_us = pl.col("value"), pl.col("event_time").to_physical()
+        return readings.group_by("device", "metric", (time_us // WINDOW_US * WINDOW_US).alias("window_start")).agg(
+            count=pl.len(),
+            mean=value.mean(),
+            std=value.std(),
+            min=value.min(),
+            max=value.max(),
+            first=value.get(time_us.arg_min()),
+            last=value.get(time_us.arg_max()),
+            first_time=time_us.min(),
+            last_time=time_us.max(),
+            slope_per_s=pl.cov("value", time_us - time_us.min()) / time_us.var() * 1e6,
+        )
+
+
+@pytest.mark.parametrize("kind", LOADS)
+def test_msgspec_and_polars(kind: str, measure: Measure) -> None:
+    wanted = made(kind, PEER_READINGS)
+    bodies = [batch.column("body").to_pylist() for batch in wanted.batches]
+
+    def run() -> list[pl.DataFrame]:
+        peer = Peer(several=LOADS[kind][1] > 1)
+        return [*(peer.on_batch(batch) for batch in bodies), peer.flush()]
+
+    windows = pl.concat(run())
+    assert (windows["count"].sum(), windows.height) == (PEER_READINGS, wanted.windows)
+    assert (windows["mean"] * windows["count"]).sum() == pytest.approx(wanted.value_sum, rel=1e-9)
+    measure(run, layer="operator", load=kind, who="peer: msgspec, polars, no checks", readings=PEER_READINGS, rounds=3)
