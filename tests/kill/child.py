@@ -2,7 +2,7 @@
 
 `python -m tests.kill.child RUNNER` with the product's own settings in the environment, and KILL_CHILD in JSON:
 
-    logs      file of the partitions' logs (pickle: partition -> envelopes)
+    logs      file of the partitions' logs (pickle: partition -> envelopes); "" for the source that the settings name
     diary     file to which each step is appended; it outlives the process
     point     where to die, as "commit:batches after 2": before, inside or after the n-th of these calls; "" lives on
     quota     envelopes handed out per partition before the source goes quiet; 0 for all, and then its end
