@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import copy
 import json
-from typing import TYPE_CHECKING, Any
+import random
+from collections import Counter
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -15,10 +18,6 @@ from tests.compare import Run, assert_as_oracle, consult, feed
 from tests.logs import Envelope, seeded_log, write_log
 from tests.oracle import Emission, Oracle
 from tests.plants import MINUTE, PLANTS, SECOND, metric
-
-if TYPE_CHECKING:
-    import random
-from dataclasses import replace
 
 PARTITION = "test/1/0"
 # A journal's row: what it does, and the dictionary if it brings one.
@@ -178,3 +177,48 @@ def test_a_flush_is_one_more_row_of_counts():
     assert (output.follows, output.first, output.last) == (last, last + 5, last + 5)
     assert count["rows_windows"] == output.windows.num_rows > 0
     assert (count["sequence_number"], count["body_bytes"], count["enqueued_time"]) == (last + 5, 0, newest)
+
+
+def reduced(dictionary: dict[str, Any], rng: random.Random) -> dict[str, Any]:
+    """A later version without one window definition, or without one series."""
+    later = copy.deepcopy(dictionary)
+    later["version"] = "reduced"
+    with_windows = [each for each in later["metrics"] if len(each["windows"]) > 1]
+    if rng.random() < 0.5:
+        rng.choice(with_windows)["windows"].pop(rng.randint(0, 1))
+        return later
+    gone = later["series"].pop(rng.randrange(len(later["series"])))
+    if all(series["metric"] != gone["metric"] for series in later["series"]):
+        later["metrics"].pop(gone["metric"])
+        for series in later["series"]:
+            series["metric"] -= series["metric"] > gone["metric"]
+    return later
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from(sorted(PLANTS)), st.integers(0, 10**9), st.integers(0, 40), st.booleans())
+def test_i1_windows_that_a_new_dictionary_no_longer_has_come_out_once(plant, seed, place, restart):
+    rng = random.Random(seed)
+    before = PLANTS[plant]
+    after = reduced(before, rng)
+    play = Play(before)
+    log = write_log(rng, before, 60)
+    changed_at = max((envelope.sequence_number for envelope in log[:place]), default=-1)
+    history: list[Envelope | Event] = [*log[:place], ("dictionary", after), *log[place:], ("flush", None)]
+    for event in history:
+        play.step(event)
+        if restart:
+            play.restart()
+    entered: Counter[tuple[str, str]] = Counter()
+    for row in play.run.rows("readings"):
+        if row["outcome"] == "windowed":
+            in_force = Oracle(PARTITION, before if row["sequence_number"] <= changed_at else after)
+            definitions = in_force._series(row["device"], row["metric"]).tumbling()
+            entered[row["device"], row["metric"]] += len(definitions) - row["windows_missed"]
+    windows = play.run.rows("windows")
+    emitted: Counter[tuple[str, str]] = Counter()
+    for row in windows:
+        emitted[row["device"], row["metric"]] += row["count"]
+    assert emitted == +entered
+    keys = Counter((row["device"], row["metric"], row["window_name"], row["window_start"]) for row in windows)
+    assert not keys or max(keys.values()) == 1
