@@ -17,6 +17,8 @@ EXTENSION_SOURCES := $(shell find core_rs -name '*.rs' -not -path '*/fuzz/*' -no
 	Cargo.toml Cargo.lock core_rs/Cargo.toml core_rs/py/Cargo.toml pyproject.toml
 SECONDS ?= 60
 PYTEST_FLAGS ?=
+# Half of the suite's time is spent waiting for other processes, so two at a time suit two cores.
+WORKERS ?= 2
 
 # PyO3 is built again whenever one of its variables changes, so cargo gets here what maturin gives it.
 export PYO3_PYTHON := $(BIN)/python
@@ -41,7 +43,7 @@ test: $(STAMPS)/ci $(STAMPS)/parts ## Run everything that CI runs, cheap gates f
 	@echo "=== mypy" && $(BIN)/mypy
 	@echo "=== stubtest" && MYPYPATH=python $(BIN)/python -m mypy.stubtest --mypy-config-file pyproject.toml alumicatalyst._core
 	@echo "=== cargo test" && $(CARGO) test --locked --workspace --profile ci --quiet
-	@echo "=== pytest" && $(BIN)/python -m pytest -W error --durations=25 $(PYTEST_FLAGS)
+	@echo "=== pytest" && $(BIN)/python -m pytest -W error --durations=25 -n $(WORKERS) --dist loadfile $(PYTEST_FLAGS)
 
 .PHONY: bench
 bench: $(STAMPS)/release ## Measure every layer beside a peer, each result checked before it is timed
@@ -60,9 +62,12 @@ fmt: $(STAMPS)/python ## Format the code, and mend what the linters can mend
 docs: $(STAMPS)/ci ## Make the tables of README.md from the code
 	@$(BIN)/python -m tests.readme
 
-.PHONY: lock
-lock: $(STAMPS)/python ## Upgrade the Python locks within the ranges of pyproject.toml
-	@compile() { $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --fork-strategy fewest \
+.PHONY: lock upgrade
+lock: $(STAMPS)/venv ## Write the Python locks anew after a change in pyproject.toml, and keep every other pin
+upgrade: UPGRADE := --upgrade
+upgrade: $(STAMPS)/venv ## Raise the Python locks to the newest releases within the ranges of pyproject.toml
+lock upgrade:
+	@compile() { $(BIN)/uv pip compile --quiet $(UPGRADE) --universal --python-version 3.11 --fork-strategy fewest \
 		--generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' "$$@"; }; \
 	compile requirements/bootstrap.in -o requirements/bootstrap.lock; \
 	compile pyproject.toml --extra azure -o requirements/runtime.lock; \
