@@ -9,7 +9,6 @@ import pytest
 
 from alumicatalyst._core import Dictionary, Output, Partition
 from alumicatalyst.errors import DictionaryError
-from alumicatalyst.pipeline import Gate
 from alumicatalyst.sources import envelopes
 
 PLANT = """
@@ -101,15 +100,3 @@ def test_i6_one_below_its_bounds_is_no_rejection() -> None:
 def test_i6_a_dictionary_cannot_ask_for_more_than_the_core_allows() -> None:
     with pytest.raises(DictionaryError, match=r"(?s)series.*allowed"):
         Dictionary.from_toml(PLANT.replace("series = 5", "series = 1_000_000_000_000"))
-
-
-def test_i6_no_more_batches_are_in_flight_than_allowed() -> None:
-    gate = Gate(3)
-    gate.enter("a")
-    gate.leave("a")
-    for _ in range(3):
-        assert gate.is_open()
-        gate.enter("a")
-    assert not gate.is_open()
-    gate.leave("a")
-    assert gate.is_open()
