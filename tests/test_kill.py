@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 BYTEWAX_TWO_WORKERS = BYTEWAX + " -w 2"
 RUNNERS = {"loop": (LOOP, LOOP), "bytewax": (BYTEWAX, BYTEWAX_TWO_WORKERS)}
-QUOTA = 120
+QUOTA = 90
 
 LATER = copy.deepcopy(NARROW) | {"version": "2"}
 for _metric in LATER["metrics"]:
@@ -51,7 +51,7 @@ POINTS = [
     "create:_state inside 2",
     "create:_state after 1",
 ]
-RANDOM_KILLS = 6
+RANDOM_KILLS = 5
 
 
 def campaign(ground: Ground, runners: tuple[str, str], seed: int) -> Ground:
@@ -65,30 +65,17 @@ def campaign(ground: Ground, runners: tuple[str, str], seed: int) -> Ground:
     return ground
 
 
-@pytest.fixture(scope="module")
-def campaigns(tmp_path_factory):
-    """Both runners' campaigns, at the same time: a child mostly starts up, and there are two cores."""
+@pytest.fixture(scope="module", autouse=True)
+def campaigns(request, tmp_path_factory):
+    """Both runners' campaigns, behind the other tests' backs: a child mostly waits, and theirs come last."""
+    found: dict[str, Future[Ground]] = {}
+    wanted = [item.name for item in request.session.items if "kills_at_any_point" in item.name]
     with ThreadPoolExecutor(2) as pool:
-        found: dict[str, Future[Ground]] = {}
         for seed, (name, runners) in enumerate(RUNNERS.items()):
-            ground = Ground(tmp_path_factory.mktemp(name), make_logs(100 + seed, 3_000))
-            found[name] = pool.submit(campaign, ground, runners, seed)
+            if any(name in test for test in wanted):
+                ground = Ground(tmp_path_factory.mktemp(name), make_logs(100 + seed, 2_300))
+                found[name] = pool.submit(campaign, ground, runners, seed)
         yield found
-
-
-@pytest.mark.parametrize("runner", sorted(RUNNERS))
-def test_i5_after_kills_at_any_point_every_row_is_there_once(runner, campaigns):
-    ground = campaigns[runner].result()
-    killed = ground.lives[:-1]
-    assert len(killed) >= 20
-    assert {life.code for life in killed} == {-signal.SIGKILL}
-    in_the_middle = [life for life in killed if life.committed and life.taken()]
-    assert len(in_the_middle) >= 0.8 * len(killed)
-    at_their_point = [life for life in killed if life.diary[-1]["event"] == "killed"]
-    assert len(at_their_point) >= 0.8 * len(POINTS)
-    assert ground.replayed() > 0
-    ground.assert_whole()
-    assert_doctor_finds_nothing(ground)
 
 
 def assert_doctor_finds_nothing(ground: Ground) -> None:
@@ -118,7 +105,7 @@ def test_i5_a_kill_around_the_flush_at_the_end_of_the_input_leaves_no_window_ope
     ground.assert_whole()
 
 
-@pytest.mark.parametrize("point", ["commit:journal before 3", "commit:journal after 3", "commit:journal after 4"])
+@pytest.mark.parametrize("point", ["commit:journal after 3", "commit:journal after 4"])
 @pytest.mark.parametrize("runner", [LOOP, BYTEWAX])
 def test_i5_a_flush_is_not_forgotten_where_the_state_covers_all_the_input(runner, point, tmp_path):
     # Every batch is committed and followed by a state: after the kill there is no envelope left to read.
@@ -139,7 +126,7 @@ def test_i5_a_replay_that_has_ended_ends_again_without_a_trace(tmp_path):
 
 
 def test_i5_a_run_that_one_runner_begins_the_other_continues(tmp_path):
-    ground = Ground(tmp_path, make_logs(200, 900))
+    ground = Ground(tmp_path, make_logs(200, 600))
     for number, runner in enumerate([LOOP, BYTEWAX, LOOP, BYTEWAX_TWO_WORKERS]):
         child = ground.start(runner, quota=QUOTA)
         child.wait_for("commit:batches", 2)
@@ -153,9 +140,9 @@ def test_i5_a_run_that_one_runner_begins_the_other_continues(tmp_path):
     assert_doctor_finds_nothing(ground)
 
 
-@pytest.mark.parametrize("point", ["commit:readings after 3", "commit:batches before 2", "commit:batches after 2"])
+@pytest.mark.parametrize("point", ["commit:readings after 3", "commit:batches before 2"])
 def test_i5_a_dictionary_that_changes_after_a_kill_takes_effect_behind_what_is_stored(point, tmp_path):
-    ground = Ground(tmp_path, make_logs(500, 500))
+    ground = Ground(tmp_path, make_logs(500, 400))
     assert ground.kill_at(LOOP, point, QUOTA).committed
     ground.use(LATER)
     refused = ground.start(LOOP).end()
@@ -169,7 +156,7 @@ def test_i5_a_dictionary_that_changes_after_a_kill_takes_effect_behind_what_is_s
 
 
 def test_a_drained_run_leaves_nothing_to_replay(tmp_path):
-    ground = Ground(tmp_path, make_logs(250, 600))
+    ground = Ground(tmp_path, make_logs(250, 400))
     for runner in (LOOP, BYTEWAX):
         child = ground.start(runner, quota=QUOTA)
         child.wait_for("commit:batches", 1)
@@ -185,7 +172,7 @@ def test_a_drained_run_leaves_nothing_to_replay(tmp_path):
 
 
 def test_i2_of_two_live_writers_of_a_partition_one_stops_and_nothing_is_lost_or_doubled(tmp_path):
-    ground = Ground(tmp_path, make_logs(400, 2_000))
+    ground = Ground(tmp_path, make_logs(400, 900))
     runners = [LOOP, "run --runner bytewax", LOOP]
     former = ground.start(runners[0], pace_s=0.03)
     former.wait_for("commit:batches", 2)
@@ -200,5 +187,20 @@ def test_i2_of_two_live_writers_of_a_partition_one_stops_and_nothing_is_lost_or_
     former.kill()
     ground.lives.append(former.end())
     ground.finish(LOOP)
+    ground.assert_whole()
+    assert_doctor_finds_nothing(ground)
+
+
+@pytest.mark.parametrize("runner", sorted(RUNNERS))
+def test_i5_after_kills_at_any_point_every_row_is_there_once(runner, campaigns):
+    ground = campaigns[runner].result()
+    killed = ground.lives[:-1]
+    assert len(killed) >= 20
+    assert {life.code for life in killed} == {-signal.SIGKILL}
+    in_the_middle = [life for life in killed if life.committed and life.taken()]
+    assert len(in_the_middle) >= 0.8 * len(killed)
+    at_their_point = [life for life in killed if life.diary[-1]["event"] == "killed"]
+    assert len(at_their_point) >= 0.8 * len(POINTS)
+    assert ground.replayed() > 0
     ground.assert_whole()
     assert_doctor_finds_nothing(ground)
