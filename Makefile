@@ -43,7 +43,7 @@ test: $(STAMPS)/ci $(STAMPS)/parts ## Run everything that CI runs, cheap gates f
 	@echo "=== mypy" && $(BIN)/mypy
 	@echo "=== stubtest" && MYPYPATH=python $(BIN)/python -m mypy.stubtest --mypy-config-file pyproject.toml alumicatalyst._core
 	@echo "=== cargo test" && $(CARGO) test --locked --workspace --profile ci --quiet
-	@echo "=== pytest" && $(BIN)/python -m pytest -W error --durations=25 -n $(WORKERS) --dist loadfile $(PYTEST_FLAGS)
+	@echo "=== pytest" && $(BIN)/python -m pytest -W error --durations=25 -n $(WORKERS) --dist worksteal $(PYTEST_FLAGS)
 
 .PHONY: bench
 bench: $(STAMPS)/release ## Measure every layer beside a peer, each result checked before it is timed
