@@ -130,7 +130,9 @@ impl WindowRows {
 pub struct RejectedRow {
     pub cause: Cause,
     pub reason: Reason,
-    pub detail: String,
+    pub detail: &'static str,
+    /// The byte of the envelope where it was met.
+    pub at: u32,
     pub device: Option<String>,
     pub metric: Option<String>,
     pub event_time: Option<i64>,
@@ -171,6 +173,43 @@ impl Count {
     }
 }
 
+/// Counts, one row per envelope. Column by column, because with one reading an envelope this is a table as long as theirs.
+#[derive(Clone, Debug, Default)]
+pub struct CountRows {
+    pub sequence_number: Vec<i64>,
+    pub enqueued_time: Vec<i64>,
+    pub body_bytes: Vec<i64>,
+    pub total: Vec<i64>,
+    pub windowed: Vec<i64>,
+    pub late: Vec<i64>,
+    pub duplicate: Vec<i64>,
+    pub rejected: Vec<i64>,
+    pub unscored: Vec<i64>,
+    pub windows: Vec<i64>,
+    pub alarms: Vec<i64>,
+    pub event_time_min: Vec<Option<i64>>,
+    pub event_time_max: Vec<Option<i64>>,
+}
+
+impl CountRows {
+    #[inline(always)]
+    pub fn push(&mut self, count: &Count) {
+        self.sequence_number.push(count.sequence_number);
+        self.enqueued_time.push(count.enqueued_time);
+        self.body_bytes.push(count.body_bytes);
+        self.total.push(count.total());
+        self.windowed.push(count.windowed);
+        self.late.push(count.late);
+        self.duplicate.push(count.duplicate);
+        self.rejected.push(count.rejected);
+        self.unscored.push(count.unscored);
+        self.windows.push(count.windows);
+        self.alarms.push(count.alarms);
+        self.event_time_min.push(count.event_time_min);
+        self.event_time_max.push(count.event_time_max);
+    }
+}
+
 /// Everything that a batch of envelopes yields.
 #[derive(Clone, Debug, Default)]
 pub struct Output {
@@ -182,7 +221,7 @@ pub struct Output {
     pub readings: ReadingRows,
     pub windows: WindowRows,
     pub rejected: Vec<RejectedRow>,
-    pub counts: Vec<Count>,
+    pub counts: CountRows,
     pub redelivered: i64,
     pub partition_time: Option<i64>,
     /// Lowest watermark among the series that this batch read.

@@ -5,11 +5,12 @@
 
 use crate::dictionary::Dictionary;
 use crate::error::Error;
+use crate::limits::{TIME_MAX_US, TIME_MIN_US};
 use crate::output::WindowRow;
 use crate::partition::{Due, Partition};
 use crate::series::Series;
 use crate::stats::Accumulator;
-use crate::window::{ClosedBy, Pane};
+use crate::window::{ClosedBy, Pane, start_of};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 
@@ -53,6 +54,16 @@ impl Partition {
             out.integer(due.row.end);
             out.pane(&Pane { start: due.row.start, stats: due.row.stats });
         }
+        out.integer(self.retired.len() as i64);
+        for ((device, metric), windows) in &self.retired {
+            out.text(device);
+            out.text(metric);
+            out.integer(windows.len() as i64);
+            for (name, closed_until) in windows {
+                out.text(name);
+                out.integer(*closed_until);
+            }
+        }
         out.integer(self.store.len() as i64);
         for index in 0..self.store.len() as u32 {
             let series = self.store.series(index);
@@ -87,6 +98,12 @@ impl Partition {
             partition.due.push(input.due()?);
         }
         for _ in 0..input.length(8)? {
+            let series = (input.text()?, input.text()?);
+            let windows =
+                (0..input.length(8)?).map(|_| Ok((input.text()?, input.integer()?))).collect::<Result<_, Error>>()?;
+            partition.retired.insert(series, windows);
+        }
+        for _ in 0..input.length(8)? {
             let (device, metric) = (input.text()?, input.text()?);
             let Some((known, identity)) = partition.identify(&device, &metric) else {
                 return Err(unusable("it holds a series that its dictionary does not define"));
@@ -94,6 +111,9 @@ impl Partition {
             let definition = &partition.catalog.definitions[identity.definition as usize].metric;
             let mut series = Series::new(identity, definition);
             input.series(&mut series)?;
+            if partition.holds(known, identity) {
+                return Err(unusable("it holds a series twice"));
+            }
             partition.add(known, series);
         }
         if input.rest.is_empty() { Ok(partition) } else { Err(unusable("it goes on after its end")) }
@@ -263,7 +283,13 @@ impl<'a> Reader<'a> {
         for windows in &mut series.windows {
             windows.closed_until = self.integer()?;
             for _ in 0..self.length(8)? {
-                windows.place(self.pane()?);
+                let pane = self.pane()?;
+                let aligned = (TIME_MIN_US - windows.length..=TIME_MAX_US).contains(&pane.start)
+                    && start_of(pane.start, windows.length) == pane.start;
+                if !aligned {
+                    return Err(unusable("it holds a window that begins where none does"));
+                }
+                windows.place(pane);
             }
         }
         Ok(())

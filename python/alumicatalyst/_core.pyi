@@ -4,6 +4,8 @@ from typing import Any, Protocol, final
 
 import pyarrow as pa
 
+__all__ = ["Dictionary", "Output", "Partition", "TumblingWindows", "schema", "state_info"]
+
 class _ArrowArray(Protocol):
     def __arrow_c_array__(self, requested_schema: object | None = None) -> tuple[object, object]: ...
 

@@ -3,7 +3,7 @@
 use crate::door::{poisoned, run};
 use alumicatalyst_core::error::Error;
 use alumicatalyst_core::kernel::TumblingWindows as Kernel;
-use alumicatalyst_core::limits::SERIES_MAX;
+use alumicatalyst_core::limits::{SERIES_MAX, TIME_MAX_US, TIME_MIN_US};
 use alumicatalyst_core::series::Closed;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float64Type, Int64Type, UInt32Type};
@@ -43,6 +43,11 @@ impl TumblingWindows {
             if let Some(number) = series.values().iter().find(|number| **number >= SERIES_MAX) {
                 return Err(Error::Envelopes(format!(
                     "couldn't read a batch of readings: series {number}; number the series from 0, below {SERIES_MAX}"
+                )));
+            }
+            if let Some(time) = times.values().iter().find(|time| !(TIME_MIN_US..=TIME_MAX_US).contains(time)) {
+                return Err(Error::Envelopes(format!(
+                    "couldn't read a batch of readings: event time {time} us; give times of the years 1 to 9999"
                 )));
             }
             let Ok(mut kernel) = self.inner.lock() else { return Ok(None) };

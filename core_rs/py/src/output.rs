@@ -3,7 +3,7 @@
 use crate::schema::fields;
 use alumicatalyst_core::decode::Reason;
 use alumicatalyst_core::output::{
-    Causes, Count, OUTCOMES, ReadingRows, RejectedRow, SCORE_OFF, SCORE_STATES, WindowRows,
+    Causes, CountRows, OUTCOMES, ReadingRows, RejectedRow, SCORE_OFF, SCORE_STATES, WindowRows,
 };
 use alumicatalyst_core::partition::Partition;
 use alumicatalyst_core::schema::columns;
@@ -83,7 +83,7 @@ impl Tables {
             windows: windows(id, output.windows, names),
             alarms: RecordBatch::new_empty(schema("alarms")),
             rejected: rejected(id, &output.rejected),
-            counts: counts(&output.counts),
+            counts: counts(output.counts),
             redelivered: output.redelivered,
             decode,
             analyse,
@@ -323,7 +323,8 @@ fn rejected(partition: &str, rows: &[RejectedRow]) -> RecordBatch {
     let mut columns = cause(partition, causes);
     columns.extend([
         coded(rows.iter().map(|row| row.reason as i32).collect(), &names),
-        Arc::new(StringArray::from_iter_values(rows.iter().map(|row| &row.detail))) as ArrayRef,
+        Arc::new(StringArray::from_iter_values(rows.iter().map(|row| format!("{} at byte {}", row.detail, row.at))))
+            as ArrayRef,
         Arc::new(rows.iter().map(|row| row.device.as_deref()).collect::<StringArray>()),
         Arc::new(rows.iter().map(|row| row.metric.as_deref()).collect::<StringArray>()),
         maybe_times(rows.iter().map(|row| row.event_time).collect()),
@@ -333,24 +334,23 @@ fn rejected(partition: &str, rows: &[RejectedRow]) -> RecordBatch {
     table("rejected", columns)
 }
 
-fn counts(rows: &[Count]) -> RecordBatch {
-    let column = |value: fn(&Count) -> i64| integers(rows.iter().map(value).collect());
+fn counts(rows: CountRows) -> RecordBatch {
     table(
         "counts",
         vec![
-            column(|row| row.sequence_number),
-            times(rows.iter().map(|row| row.enqueued_time).collect()),
-            column(|row| row.body_bytes),
-            column(Count::total),
-            column(|row| row.windowed),
-            column(|row| row.late),
-            column(|row| row.duplicate),
-            column(|row| row.rejected),
-            column(|row| row.unscored),
-            column(|row| row.windows),
-            column(|row| row.alarms),
-            maybe_times(rows.iter().map(|row| row.event_time_min).collect()),
-            maybe_times(rows.iter().map(|row| row.event_time_max).collect()),
+            integers(rows.sequence_number),
+            times(rows.enqueued_time),
+            integers(rows.body_bytes),
+            integers(rows.total),
+            integers(rows.windowed),
+            integers(rows.late),
+            integers(rows.duplicate),
+            integers(rows.rejected),
+            integers(rows.unscored),
+            integers(rows.windows),
+            integers(rows.alarms),
+            maybe_times(rows.event_time_min),
+            maybe_times(rows.event_time_max),
         ],
     )
 }

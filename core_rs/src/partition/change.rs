@@ -1,12 +1,18 @@
 //! A change of dictionary in a running partition: what is still defined goes on, the rest is closed.
 
 use super::{Due, Partition};
+use crate::check::Known;
 use crate::dictionary::Dictionary;
 use crate::dictionary::compiled::Metric;
 use crate::output::WindowRow;
 use crate::series::Series;
 use crate::window::{ClosedBy, Windows};
+use std::collections::BTreeMap;
 use std::sync::Arc;
+
+/// Up to where the windows of a definition were closed that the dictionary no longer has: by device and metric, then by
+/// the definition's name. Should it come back, no window is emitted twice.
+pub(crate) type Retired = BTreeMap<(String, String), BTreeMap<String, i64>>;
 
 impl Partition {
     /// Goes on under another dictionary. Series and windows that it still defines are kept; what it no longer defines
@@ -17,14 +23,16 @@ impl Partition {
         next.journal_ordinal = ordinal;
         next.newest_enqueued = self.newest_enqueued;
         next.due = std::mem::take(&mut self.due);
+        next.retired = std::mem::take(&mut self.retired);
         let mut closed = Vec::new();
         for index in 0..self.store.len() as u32 {
             let old = self.store.series(index);
             let device = self.vocabulary.devices.name(old.identity.device);
             let metric = self.vocabulary.metrics.name(old.identity.metric);
             let metric_was = &self.catalog.definitions[old.identity.definition as usize].metric;
-            let kept = next.adopt(device, metric, metric_was, &old);
-            for windows in old.windows.iter().filter(|windows| !kept.contains(&windows.definition)) {
+            let adopted = next.adopt(device, metric, metric_was, &old);
+            let kept = |definition: u32| adopted.as_ref().is_some_and(|(_, _, kept)| kept.contains(&definition));
+            for windows in old.windows.iter().filter(|windows| !kept(windows.definition)) {
                 let window_name = &metric_was.windows[windows.definition as usize].name;
                 for pane in windows.panes() {
                     let row = WindowRow {
@@ -40,16 +48,30 @@ impl Partition {
                     let due = Due { device: names.0, metric: names.1, window_name: names.2, row };
                     closed.push(((row.end, windows.definition, index), due));
                 }
+                let until =
+                    windows.panes().map(|pane| pane.start + windows.length).fold(windows.closed_until, i64::max);
+                next.retire(device, metric, window_name, until);
+            }
+            if let Some((known, mut series, _)) = adopted {
+                next.recall_windows(&mut series);
+                next.add(known, series);
             }
         }
         closed.sort_by_key(|(key, _)| *key);
         next.due.extend(closed.into_iter().map(|(_, due)| due));
+        next.forget_retired();
         *self = next;
     }
 
-    /// Takes a series over from the previous dictionary; returns which of its window definitions live on.
-    fn adopt(&mut self, device: &str, metric: &str, metric_was: &Metric, old: &Series) -> Vec<u32> {
-        let Some((known, identity)) = self.identify(device, metric) else { return Vec::new() };
+    /// Takes a series over from the previous dictionary; says which of its window definitions live on.
+    fn adopt(
+        &mut self,
+        device: &str,
+        metric: &str,
+        metric_was: &Metric,
+        old: &Series,
+    ) -> Option<(Known, Series, Vec<u32>)> {
+        let (known, identity) = self.identify(device, metric)?;
         let metric = &self.catalog.definitions[identity.definition as usize].metric;
         let mut series = Series::new(identity, metric);
         series.watermark = old.watermark;
@@ -66,7 +88,43 @@ impl Partition {
                 *windows = was.under(windows.definition);
             }
         }
-        self.add(known, series);
-        kept
+        Some((known, series, kept))
+    }
+
+    fn retire(&mut self, device: &str, metric: &str, window_name: &str, closed_until: i64) {
+        if closed_until > i64::MIN {
+            let of_series = self.retired.entry((device.to_owned(), metric.to_owned())).or_default();
+            let until = of_series.entry(window_name.to_owned()).or_insert(closed_until);
+            *until = closed_until.max(*until);
+        }
+    }
+
+    /// Gives the windows of a series that appears, or changes, what is known of them from before.
+    pub(super) fn recall_windows(&mut self, series: &mut Series) {
+        if self.retired.is_empty() {
+            return;
+        }
+        let device = self.vocabulary.devices.name(series.identity.device);
+        let metric = self.vocabulary.metrics.name(series.identity.metric);
+        let Some(mut of_series) = self.retired.remove(&(device.to_owned(), metric.to_owned())) else { return };
+        let definition = &self.catalog.definitions[series.identity.definition as usize].metric;
+        for windows in &mut series.windows {
+            if let Some(until) = of_series.remove(&definition.windows[windows.definition as usize].name) {
+                windows.closed_until = windows.closed_until.max(until);
+            }
+        }
+        if !of_series.is_empty() {
+            self.retired.insert((device.to_owned(), metric.to_owned()), of_series);
+        }
+    }
+
+    /// Drops what no reading can fall into any more, as it would be rejected for its age.
+    fn forget_retired(&mut self) {
+        let oldest = self.catalog.definitions.iter().map(|definition| definition.metric.max_age_us).max().unwrap_or(0);
+        let Some(horizon) = self.newest_enqueued.map(|now| now - oldest) else { return };
+        self.retired.retain(|_, of_series| {
+            of_series.retain(|_, until| *until > horizon);
+            !of_series.is_empty()
+        });
     }
 }

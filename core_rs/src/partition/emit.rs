@@ -54,7 +54,8 @@ impl Partition {
         RejectedRow {
             cause: Cause { item: rejection.item, ..cause },
             reason: rejection.reason,
-            detail: format!("{} at byte {}", rejection.detail, rejection.at),
+            detail: rejection.detail,
+            at: rejection.at,
             device: rejection.device.map(|id| name(id, &self.vocabulary.devices)),
             metric: rejection.metric.map(|id| name(id, &self.vocabulary.metrics)),
             event_time: rejection.event_time,

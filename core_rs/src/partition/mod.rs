@@ -9,6 +9,7 @@ mod emit;
 mod walk;
 
 pub use batch::Batch;
+pub(crate) use change::Retired;
 
 use crate::check::{Candidate, Catalog, Known};
 use crate::decode::{Decoded, Decoder, Envelopes, FRESH, Reason, Rejection, Vocabulary};
@@ -39,6 +40,7 @@ pub struct Partition {
     /// Newest enqueued time so far.
     pub(crate) newest_enqueued: Option<i64>,
     pub(crate) due: Vec<Due>,
+    pub(crate) retired: Retired,
     pub(crate) catalog: Catalog,
     pub(crate) vocabulary: Vocabulary,
     pub(crate) store: Store,
@@ -80,6 +82,7 @@ impl Partition {
             journal_ordinal: -1,
             newest_enqueued: None,
             due: Vec::new(),
+            retired: Retired::new(),
             store: Store::default(),
             live: vec![ABSENT; compiled.series.len()],
             accepted: HashMap::default(),
@@ -219,7 +222,7 @@ impl Partition {
         if decoded_rejections > 0 && walk.out.rejected.len() - rejected_from > decoded_rejections {
             walk.out.rejected[rejected_from..].sort_by_key(|row| row.cause.item);
         }
-        walk.out.counts.push(walk.count);
+        walk.out.counts.push(&walk.count);
     }
 
     /// Brings the next readings' series into the cache, all at once.
@@ -309,7 +312,17 @@ impl Partition {
             }
         }
         let identity = Identity { device: reading.device, metric: reading.metric, definition };
-        Ok(self.add(known, Series::new(identity, &self.catalog.definitions[definition as usize].metric)))
+        let mut series = Series::new(identity, &self.catalog.definitions[definition as usize].metric);
+        self.recall_windows(&mut series);
+        Ok(self.add(known, series))
+    }
+
+    /// Whether a series has appeared.
+    pub(crate) fn holds(&self, known: Known, identity: Identity) -> bool {
+        match known {
+            Known::Listed(listed) => self.live[listed as usize] != ABSENT,
+            Known::Accepted => self.accepted.contains_key(&(identity.device, identity.metric)),
+        }
     }
 
     pub(crate) fn add(&mut self, known: Known, series: Series) -> u32 {
@@ -342,7 +355,7 @@ impl Partition {
             self.emit_due(cause, &mut walk);
             self.store.close_all(&mut self.closed);
             self.emit_closed(cause, &mut walk);
-            walk.out.counts.push(walk.count);
+            walk.out.counts.push(&walk.count);
         }
         walk.out.last = self.last_sequence;
         walk.out.partition_time = self.newest_enqueued;

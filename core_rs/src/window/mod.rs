@@ -77,7 +77,8 @@ impl Windows {
         if start + self.length <= watermark.max(self.closed_until) {
             return Taken::Missed;
         }
-        if let Some(pane) = std::iter::once(&mut self.previous).chain(&mut self.older).find(|pane| pane.start == start) {
+        if let Some(pane) = std::iter::once(&mut self.previous).chain(&mut self.older).find(|pane| pane.start == start)
+        {
             pane.stats.add(time, time - start, value);
             return Taken::Added;
         }
