@@ -131,7 +131,12 @@ class Demo:
             "simulator",
             [
                 *(sys.executable, "-m", "alumicatalyst.cli.main", *command, f"--seed={seed}"),
-                *(f"--plants={self._plants}", f"--truth={self.directory / 'truth.ndjson'}", *length, *faults),
+                *(
+                    f"--plants={self._plants}",
+                    f"--truth={self.directory / f'truth-{int(time.time())}.ndjson'}",
+                    *length,
+                    *faults,
+                ),
             ],
         )
 
@@ -140,9 +145,17 @@ class Demo:
             **os.environ,
             "EVENTHUBS_CONNECTION_STRING": self.connection_string,
             "ALUMICATALYST_DICTIONARY": str(self._meaning),
+            # Every setting that could lead elsewhere: the folder's own settings are another system's.
+            "ALUMICATALYST_SOURCE__KIND": "eventhubs",
             "ALUMICATALYST_SOURCE__CONNECTION_STRING": "env:EVENTHUBS_CONNECTION_STRING",
+            "ALUMICATALYST_SOURCE__HUB": "",
+            "ALUMICATALYST_SOURCE__CONSUMER_GROUP": "$Default",
+            "ALUMICATALYST_SOURCE__PARTITIONS": "all",
+            "ALUMICATALYST_SOURCE__START": "earliest",
+            "ALUMICATALYST_SOURCE__CA_FILE": "",
             "ALUMICATALYST_SOURCE__NAME": HUB,
             "ALUMICATALYST_LAKE__URI": self.lake_uri,
+            "ALUMICATALYST_LAKE__CREDENTIAL": "default",
             "ALUMICATALYST_LAKE__FLUSH_INTERVAL_S": "2",
             "ALUMICATALYST_LAKE__STATE_INTERVAL_S": "10",
             "ALUMICATALYST_RUNNER__METRICS_PORT": str(self.metrics_port),

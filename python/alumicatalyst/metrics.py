@@ -55,7 +55,9 @@ STAGE_SECONDS = Histogram(
     buckets=_SECONDS,
 )
 WATERMARK_DELAY_SECONDS = Gauge(
-    "alumicatalyst_watermark_delay_seconds", "Partition time less the partition's lowest live watermark.", ["partition"]
+    "alumicatalyst_watermark_delay_seconds",
+    "Partition time less the lowest watermark among the series that the last batch read.",
+    ["partition"],
 )
 LAKE_COMMITS = Counter("alumicatalyst_lake_commits_total", "Commits to a table of the lake.", ["table"])
 LAKE_CONFLICTS = Counter(
@@ -65,7 +67,9 @@ LAKE_ROWS = Counter("alumicatalyst_lake_rows_total", "Rows committed to a table 
 LAKE_BYTES = Counter(
     "alumicatalyst_lake_bytes_total", "Bytes of data files committed to a table of the lake.", ["table"]
 )
-IN_FLIGHT_BATCHES = Gauge("alumicatalyst_in_flight_batches", "Batches taken from the source and not yet committed.")
+IN_FLIGHT_BATCHES = Gauge(
+    "alumicatalyst_in_flight_batches", "Batches on their way from the source to the sinks' buffers."
+)
 
 
 def serve(port: int) -> Callable[[], None]:

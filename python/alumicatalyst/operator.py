@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from alumicatalyst import metrics
 from alumicatalyst._core import Dictionary, Partition, state_info
+from alumicatalyst.errors import StateError
 from alumicatalyst.log import get_logger
 
 if TYPE_CHECKING:
@@ -28,6 +29,12 @@ _log = get_logger(__name__)
 
 # Replaying this many readings takes some seconds; a state is written at the latest after them, whatever the clock says.
 STATE_READINGS_MAX = 20_000_000
+
+# Kinds of journal rows that say what happened and change no state.
+_RECORDS = ("state_loss", "input")
+
+# Bodies analysed at once. The smallest readings that can be rejected are two bytes long, and each costs a row.
+BYTES_MAX = 2 << 20
 
 _OUTCOMES = ("windowed", "late", "duplicate", "rejected")
 
@@ -140,13 +147,17 @@ class Analysis:
         return [row.ordinal for row in self._pending]
 
     def _cut(self, envelopes: pa.RecordBatch) -> list[pa.RecordBatch]:
-        """Cut a batch behind every envelope after which a journal row stands."""
-        if not self._pending or envelopes.num_rows == 0:
+        """Cut a batch behind every envelope after which a journal row stands, and where it is large."""
+        if envelopes.num_rows == 0:
             return [envelopes]
-        numbers = np.maximum.accumulate(envelopes.column("sequence_number").to_numpy())
-        ends = {int(np.searchsorted(numbers, row.after_sequence, side="right")) for row in self._pending}
-        edges = sorted({0, envelopes.num_rows, *ends})
-        return [envelopes.slice(start, end - start) for start, end in itertools.pairwise(edges)]
+        edges = {0, envelopes.num_rows}
+        if self._pending:
+            numbers = np.maximum.accumulate(envelopes.column("sequence_number").to_numpy())
+            edges |= {int(np.searchsorted(numbers, row.after_sequence, side="right")) for row in self._pending}
+        if envelopes.nbytes > BYTES_MAX:
+            size = pc.cumulative_sum(pc.binary_length(envelopes.column("body"))).to_numpy()
+            edges |= {int(at) + 1 for at in np.flatnonzero(np.diff(size // BYTES_MAX))}
+        return [envelopes.slice(start, end - start) for start, end in itertools.pairwise(sorted(edges))]
 
     def _apply_journal(self, partition: Partition) -> list[Output]:
         """Apply the journal rows that stand right after what the partition has seen."""
@@ -159,6 +170,11 @@ class Analysis:
                 _log.info("dictionary changed", partition=partition.id, sha256=body["sha256"][:12])
             elif row.kind == "flush":
                 outputs.append(partition.flush(body["sequence_number"], row.ordinal))
+            elif row.kind not in _RECORDS:
+                raise StateError(
+                    f"couldn't apply row {row.ordinal} of the journal of {partition.id}: {row.kind}; newer software "
+                    "wrote it, and its rows can be made by that software only"
+                )
         return outputs
 
     def _state_if_due(self, partition: Partition) -> tuple[int, bytes] | None:

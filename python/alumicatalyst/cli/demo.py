@@ -26,7 +26,8 @@ _TABLE_EVERY_S = 0.5
 def demo(
     seconds: Annotated[float, typer.Option(min=0, help="How long to send; 0 until Ctrl-C.")] = 60.0,
     directory: Annotated[
-        Path | None, typer.Option(help="Where hub, lake and logs are kept; var/demo, or var/demo-N for N plants.")
+        Path | None,
+        typer.Option(help="Where hub, lake and logs are kept; demo, or demo-N for N plants, in the setting data_dir."),
     ] = None,
     dictionary: Annotated[Path, typer.Option(help="The plant to simulate.")] = Path("flows/smelter.toml"),
     port: Annotated[int, typer.Option(min=0, max=65_535, help="The stand-in's port; 0 takes a free one.")] = 0,
@@ -46,11 +47,12 @@ def demo(
         alumicatalyst lake query "SELECT * FROM windows LIMIT 5" --lake file:var/demo/lake
     """
     from alumicatalyst.demo import Demo
+    from alumicatalyst.settings import load_settings
 
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
-    place = directory or Path("var/demo" if plants == 1 else f"var/demo-{plants}")
+    place = directory or load_settings().data_dir / ("demo" if plants == 1 else f"demo-{plants}")
     with Demo(place.absolute(), dictionary, seconds or None, port, plants) as running:
         print(f"lake            {running.lake_uri}")
         print(f"metrics         http://127.0.0.1:{running.metrics_port}/metrics")

@@ -186,8 +186,8 @@ class RunnerSettings(Section):
     )
     in_flight_batches_max: _Count = Field(
         default=8,
-        description="Batches taken from the source and not yet committed, over all partitions. Too many cost memory "
-        "when the lake is slow; with fewer than there are partitions, partitions wait for one another.",
+        description="Batches on their way from the source to the sinks' buffers, over all partitions. Too many cost "
+        "memory when the lake is slow; with fewer than there are partitions, partitions wait for one another.",
     )
     metrics_port: Annotated[int, Field(ge=0, le=65_535)] = Field(
         default=9_140,
@@ -216,7 +216,7 @@ class Settings(BaseSettings):
     )
     data_dir: Path = Field(
         default=Path("var"),
-        description="The folder for what this machine keeps besides the lake: the demo's log and figures. An "
+        description="The folder of the demo's hub, lake and logs, unless --directory names another. An "
         "unwritable one stops the command that needs it; removing it loses nothing that the lake holds.",
     )
     log_format: Literal["console", "json"] = Field(
