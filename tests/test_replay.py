@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import itertools
 import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -17,15 +16,15 @@ from hypothesis import strategies as st
 
 from alumicatalyst._core import Dictionary, Partition
 from alumicatalyst.dictionary import load
-from alumicatalyst.errors import IncarnationChanged, InputError
+from alumicatalyst.errors import InputError
 from alumicatalyst.simulator import Impairments, Plan, Simulator
 from alumicatalyst.simulator.files import open_file
-from alumicatalyst.sources import replay_csv, replay_lines
-from alumicatalyst.sources.envelope import EMPTY
-from alumicatalyst.sources.replay import ROWS_PER_FILE, ReplaySource, partition_of, verify_manifest
+from alumicatalyst.sources import replay_lines, replay_rows
+from alumicatalyst.sources.replay import ROWS_PER_FILE, ReplayReader, ReplaySource, partition_of
 from tests.conftest import ROOT
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 SECOND = 1_000_000
@@ -54,13 +53,16 @@ EPOCH = Dictionary.from_toml(RIG.replace("FORMAT", "epoch_s"))
 
 def rows_of(source: ReplaySource, partition: int = 0, after: int = -1) -> list[dict[str, Any]]:
     reader = source.open(source.partitions()[partition], after, 1)
-    rows = []
-    while (batch := reader.take()) is not None:
-        assert batch.num_rows
-        rows += batch.to_pylist()
-    assert reader.finished
+    rows = [row for batch in batches_of(reader) for row in batch.to_pylist()]
     reader.close()
     return rows
+
+
+def batches_of(reader: ReplayReader) -> Iterator[pa.RecordBatch]:
+    while not reader.finished:
+        batch = reader.take()
+        if batch is not None and batch.num_rows:
+            yield batch
 
 
 def read(
@@ -149,8 +151,8 @@ def test_a_row_that_cannot_be_taken_apart_is_sent_as_it_is_and_rejected(tmp_path
     source = ReplaySource([tmp_path / "a.csv"], WIDE)
     partition = Partition(source.partitions()[0], WIDE)
     reader = source.open(source.partitions()[0], -1, 1)
-    output = partition.on_batch(reader.take() or EMPTY)
-    assert reader.take() is None
+    (batch,) = batches_of(reader)
+    output = partition.on_batch(batch)
     assert source.unreadable == 4
     reasons = dict(
         zip(*(output.rejected.column(name).to_pylist() for name in ("sequence_number", "reason")), strict=True)
@@ -169,7 +171,7 @@ def test_i4_the_size_of_blocks_changes_nothing(tmp_path: Path, monkeypatch: pyte
     whole = read(tmp_path, "a.csv", content)
     ndjson = b"\n".join(row["body"] for row in whole)
     whole_lines = read(tmp_path, "a.ndjson", ndjson)
-    monkeypatch.setattr(replay_csv, "_BLOCK_BYTES", max(block, 20))
+    monkeypatch.setattr(replay_rows, "BLOCK_BYTES", max(block, 20))
     monkeypatch.setattr(replay_lines, "_BLOCK_BYTES", block)
     assert read(tmp_path, "a.csv", content, batch_envelopes_max=7) == whole
     assert read(tmp_path, "a.ndjson", ndjson, batch_bytes_max=200) == whole_lines
@@ -179,8 +181,8 @@ def test_i4_the_size_of_blocks_changes_nothing(tmp_path: Path, monkeypatch: pyte
 def test_i6_a_quote_that_is_never_closed_costs_a_row_and_not_the_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replay_csv, "_BLOCK_BYTES", 4096)
-    monkeypatch.setattr(replay_csv, "ROW_BYTES_MAX", 8192)
+    monkeypatch.setattr(replay_rows, "BLOCK_BYTES", 4096)
+    monkeypatch.setattr(replay_rows, "ROW_BYTES_MAX", 8192)
     good = "2026-01-01T00:00:00Z,pump,1\n"
     rows = read(tmp_path, "a.csv", "ts,unit,pressure\n" + good * 500 + '2026-01-01T00:00:00Z,"pump,1\n' + good * 2000)
     assert len(rows) == 2501
@@ -350,7 +352,7 @@ def test_a_simulation_as_a_table_comes_back_as_the_same_readings(tmp_path: Path)
         source = ReplaySource([simulated(tmp_path, name)], SMELTER)
         partition, reader = Partition(source.partitions()[0], SMELTER), source.open(source.partitions()[0], -1, 1)
         rows: list[tuple[Any, ...]] = []
-        while (batch := reader.take()) is not None:
+        for batch in batches_of(reader):
             output = partition.on_batch(batch)
             assert not output.rejected.num_rows
             rows += [tuple(row.values()) for row in output.readings.select(columns).to_pylist()]
@@ -375,7 +377,7 @@ def test_i5_resume_after_any_row_gives_the_rest(tmp_path_factory: pytest.TempPat
     after = data.draw(st.sampled_from([-1, 5, 39, 40, ROWS_PER_FILE - 1, ROWS_PER_FILE, ROWS_PER_FILE + 50]))
     assert rows_of(source, number, after) == [row for row in whole if row["sequence_number"] > after]
     reader = source.open(source.partitions()[number], ROWS_PER_FILE + 50, 1)
-    assert reader.take() is None
+    assert list(batches_of(reader)) == []
     assert reader.last_sequence == (whole[-1]["sequence_number"] if whole else -1)
 
 
@@ -394,26 +396,6 @@ def test_partitions_split_rows_by_the_digest_of_the_device_and_keep_their_number
             assert row["enqueued_time"].microsecond in {0, 250_000}
 
 
-def test_the_first_file_names_the_incarnation_and_the_manifest_may_only_grow(tmp_path: Path) -> None:
-    paths = [tmp_path / name for name in ("a.csv", "b.csv", "c.csv")]
-    for path in paths:
-        path.write_text(f"ts,pressure\n2026-01-01T00:00:00Z,{len(str(path))}{path.name[0] == 'b'}\n")
-    sources = [ReplaySource(paths[:count], WIDE, name="plant") for count in (1, 2, 3)]
-    digest = hashlib.sha256(paths[0].read_bytes()).hexdigest()
-    assert {source.partitions()[0] for source in sources} == {f"plant/{digest[:16]}/0"}
-    manifests = [source.flush_body()["manifest"] for source in sources]
-    assert manifests[0] == [{"name": "a.csv", "size": paths[0].stat().st_size, "sha256": digest}]
-    for earlier, later in itertools.combinations_with_replacement(manifests, 2):
-        verify_manifest(earlier, later)
-    for earlier, later, message in (
-        (manifests[1], manifests[0], "file 2 was b.csv and is missing"),
-        (manifests[2], [manifests[2][0], manifests[2][2], manifests[2][1]], "file 2 was b.csv .* is now c.csv"),
-        (manifests[0], [{**manifests[0][0], "sha256": "0" * 64}], "file 1 was a.csv .* has changed"),
-    ):
-        with pytest.raises(IncarnationChanged, match=message):
-            verify_manifest(earlier, later)
-
-
 @pytest.mark.parametrize("folder", ["nab", "skab"])
 def test_recorded_runs_are_read_whole(data: Path, folder: str) -> None:
     text = RIG.replace('"unit", ', "").replace("FORMAT", "rfc3339")
@@ -426,7 +408,7 @@ def test_recorded_runs_are_read_whole(data: Path, folder: str) -> None:
         name = source.partitions()[0]
         partition, reader = Partition(name, dictionary), source.open(name, -1, 1)
         count = rejected = 0
-        while (batch := reader.take()) is not None:
+        for batch in batches_of(reader):
             count += batch.num_rows
             rejected += partition.on_batch(batch).rejected.num_rows
         assert count == len(path.read_text().splitlines()) - 1

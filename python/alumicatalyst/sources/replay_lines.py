@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 
 from alumicatalyst.errors import InputError
-from alumicatalyst.sources.replay_columns import UNKNOWN, Block, epoch_us, per_unit, read_time, rfc3339
+from alumicatalyst.sources.replay_columns import Block
+from alumicatalyst.sources.replay_times import UNKNOWN, epoch_us, per_unit, read_time, rfc3339
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,18 +12,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from alumicatalyst.errors import InputError
-from alumicatalyst.sources.replay_columns import (
-    UNKNOWN,
-    Block,
-    check_columns,
-    first_of,
-    join,
-    objects,
-    per_unit,
-    quote_texts,
-    read_times,
-    refuse_times,
-)
+from alumicatalyst.sources.replay_columns import Block, check_columns, first_of, join, objects, quote_texts
+from alumicatalyst.sources.replay_times import UNKNOWN, per_unit, read_times, refuse_times
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
