@@ -18,7 +18,6 @@ from alumicatalyst.errors import (
     StateError,
 )
 from alumicatalyst.lake import Lake, state
-from alumicatalyst.lake.doctor import examine
 from tests.lake import plant
 from tests.lake.faults import Faults, Killed
 
@@ -92,21 +91,6 @@ def test_a_partition_that_began_late_is_replayed_from_its_own_first_envelope(lak
         take(lake, first_sequence=501)
 
 
-def test_a_first_flush_that_was_never_sealed_is_replayed_from_its_beginning(
-    lake: Lake, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    resume = take(lake, first_sequence=10)
-    with monkeypatch.context() as patch:
-        Faults(patch, lambda _, step: "killed after" if step == "commit readings" else None)
-        sink = plant.sink_of(lake)
-        # Envelope 500 holds no reading: only the commit knows that it was the first.
-        sink.write(plant.item(resume, plant.Operator().take(500, 520)))
-        with pytest.raises(Killed):
-            sink.flush()
-    again = take(lake, first_sequence=10)
-    assert (again.mark, again.after) == (-1, 499)
-
-
 def test_a_damaged_state_is_passed_over(lake: Lake, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     plant.run(lake, 79, state_every=2)
     newest = tmp_path / "lake" / "_state" / plant.PARTITION / f"{79:020d}"
@@ -159,79 +143,6 @@ def test_a_table_that_was_rolled_back_is_refused_before_the_claim(lake: Lake, tm
     with pytest.raises(RolledBack, match="a state at 79, but batches ends at 29"):
         take(reopened)
     assert reopened.table("readings").refresh().claim(plant.PARTITION) == claim
-
-
-# --- a log that has expired
-
-
-def test_a_log_that_expired_after_the_state_is_refused(lake: Lake) -> None:
-    plant.run(lake, 49, state_every=2)
-    assert take(lake, first_sequence=40).state_sequence == 39
-    with pytest.raises(LogExpired, match="the state is at 39, the source's oldest row is 41"):
-        take(lake, first_sequence=41)
-
-
-def test_a_source_that_holds_nothing_has_lost_what_must_be_replayed(lake: Lake) -> None:
-    plant.run(lake, 39, state_every=2)
-    assert take(lake, first_sequence=None).after == 39
-    plant.run(lake, 49, state_every=99)
-    with pytest.raises(LogExpired, match="the source holds nothing"):
-        take(lake, first_sequence=None)
-
-
-def test_gaps_of_the_sources_own_are_no_loss(lake: Lake) -> None:
-    resume = take(lake, contiguous=False)
-    operator, sink = plant.Operator(step=10), plant.sink_of(lake)
-    sink.write(plant.item(resume, operator.take(0, 100), (100, operator.snapshot())))
-    sink.close()
-    assert take(lake, first_sequence=120, contiguous=False).after == 100
-    with pytest.raises(LogExpired):
-        take(lake, first_sequence=120)
-    sink = plant.sink_of(lake)
-    sink.write(plant.item(take(lake, first_sequence=100), operator.take(110, 150)))
-    sink.close()
-    with pytest.raises(LogExpired, match="the state is at 100, the source's oldest row is 120"):
-        take(lake, first_sequence=120, contiguous=False)
-    assert examine(lake).ok
-
-
-def test_a_loss_that_is_accepted_is_journaled_and_starts_empty_after_the_mark(lake: Lake, tmp_path: Path) -> None:
-    plant.run(lake, 29)
-    shutil.rmtree(tmp_path / "lake" / "_state")
-    with pytest.raises(LogExpired, match="there is no intact state"):
-        take(lake, first_sequence=40)
-    resume = take(lake, first_sequence=40, accept_state_loss=True)
-    assert (resume.mark, resume.state_sequence, resume.after, resume.state_loss) == (29, -1, 29, True)
-    loss = resume.journal[-1]
-    assert (loss.kind, loss.after_sequence) == ("state_loss", 29)
-    assert json.loads(loss.body)["first_sequence"] == 40
-    # Before anything is stored, and after it, the same loss needs no second agreement.
-    assert take(lake, first_sequence=40).after == 29
-    resume = take(lake, first_sequence=40)
-    sink = plant.sink_of(lake)
-    sink.write(plant.item(resume, plant.Operator().take(40, 50)))
-    sink.close()
-    again = take(lake, first_sequence=40)
-    assert (again.mark, again.state_sequence, again.after, again.state_loss) == (50, -1, 39, True)
-    rows = plant.scan(lake, "batches").sort("first_sequence")
-    assert rows["first_sequence"].to_list() == [0, 10, 20, 40]
-    assert rows["cold_start"].to_list() == [False, False, False, True]
-    assert examine(lake).ok
-
-
-def test_i1_rows_that_a_loss_leaves_unsealed_are_outside_the_accounting(
-    lake: Lake, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    plant.run(lake, 29)
-    crash_after_readings(lake, 39, monkeypatch)
-    shutil.rmtree(tmp_path / "lake" / "_state")
-    resume = take(lake, first_sequence=40, accept_state_loss=True)
-    assert (resume.mark, resume.after) == (39, 39)
-    sink = plant.sink_of(lake)
-    sink.write(plant.item(resume, plant.Operator().take(40, 60)))
-    sink.close()
-    report = examine(lake)
-    assert report.ok, report.checks
 
 
 # --- a dictionary that changed
@@ -319,14 +230,3 @@ def test_a_sink_above_the_mark_is_a_gap(lake: Lake) -> None:
     sink._buffers[plant.PARTITION].outputs = [late]
     with pytest.raises(LakeGap, match="its rows go on after 39, but batches ends at 29"):
         sink.flush()
-
-
-def test_i5_a_partition_is_fresh_only_while_nothing_of_it_is_stored(
-    lake: Lake, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fresh = take(lake)
-    assert fresh.fresh
-    assert take(lake).fresh, "a claim and a journal row are no rows"
-    crash_after_readings(lake, 39, monkeypatch)
-    again = take(lake)
-    assert (again.mark, again.after, again.fresh) == (-1, -1, False), "readings are there, though nothing is sealed"

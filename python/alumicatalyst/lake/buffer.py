@@ -68,29 +68,31 @@ class Buffer:
         if output.first is None or output.last == output.follows:
             self.redelivered += output.redelivered
             return
-        self._check(output)
+        self._check(output, output.first)
         self.outputs.append(output)
         self.last = output.last
         self.started = True
         rows = sum(getattr(output, name).num_rows for name in ROW_TABLES)
         self.rows += max(rows, output.counts.num_rows)
 
-    def _check(self, output: Output) -> None:
-        partition, first = self.resume.partition, output.first
-        # The first output of a partition that begins empty may begin anywhere: nothing is stored that it could follow.
-        begins = not self.started and self.resume.state_sequence < 0 and (self.mark < 0 or self.resume.state_loss)
-        if output.follows != self.last and not begins:
+    def _check(self, output: Output, first: int) -> None:
+        partition = self.resume.partition
+        resume, empty = self.resume, not self.started and self.resume.state_sequence < 0
+        # An empty operator has nothing that its first output could follow: where that must begin, the resume says.
+        if not empty and output.follows != self.last:
             raise LakeGap(
                 f"couldn't store partition {partition}: a batch follows {output.follows}, the one before ended at "
                 f"{self.last}; rows in between would be lost, start again from the last state"
             )
-        # A replay without a state must begin with the very envelope with which the partition began: anything later
-        # would not be seen by `follows`, as an empty operator has nothing to follow.
-        replays = not self.started and self.resume.state_sequence < 0 and self.mark >= 0 and not self.resume.state_loss
-        if replays and first != self.resume.after + 1:
+        if empty and resume.replays and first != resume.after + 1:
             raise LakeGap(
-                f"couldn't store partition {partition}: its rows begin at {self.resume.after + 1}, the source at "
+                f"couldn't store partition {partition}: its rows begin at {resume.after + 1}, the source at "
                 f"{first}; rows in between would be lost, set source.start back or restore the source"
+            )
+        if empty and first <= resume.after:
+            raise LakeGap(
+                f"couldn't store partition {partition}: it goes on after {resume.after}, but the source begins at "
+                f"{first}; the log was replaced, restore it"
             )
 
     def rows_after(self, table: str, mark: int) -> list[pa.RecordBatch]:

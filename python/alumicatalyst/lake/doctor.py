@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from alumicatalyst.errors import StateError
 from alumicatalyst.lake import doctor_sql, journal, query, state, tables
 from alumicatalyst.lake.fault import reported
-from alumicatalyst.lake.resume import dictionary_path
+from alumicatalyst.lake.record import dictionary_path
 from alumicatalyst.lake.table import CLAIM_PREFIX, JOURNAL_PREFIX
 
 if TYPE_CHECKING:

@@ -9,7 +9,9 @@ from alumicatalyst.lake import journal, state, tables
 from alumicatalyst.lake.commit import Retry
 from alumicatalyst.lake.fault import reported
 from alumicatalyst.lake.journal import JournalRow
-from alumicatalyst.lake.resume import Accept, DictionaryLike, Held, Resume, dictionary_path, resume
+from alumicatalyst.lake.record import DictionaryLike, dictionary_path
+from alumicatalyst.lake.resume import Accept, Resume, resume
+from alumicatalyst.lake.start import Held
 from alumicatalyst.lake.store import Store, open_store
 from alumicatalyst.lake.table import Table
 
@@ -76,6 +78,7 @@ class Lake:
         accept_incarnation: bool = False,
         first_sequence: int | None = None,
         contiguous: bool = True,
+        begins_after: int | None = None,
     ) -> Resume:
         """Take a partition: claim it on every table, and learn where to start.
 
@@ -87,6 +90,8 @@ class Lake:
             accept_incarnation: A source that was made anew is taken instead of refused.
             first_sequence: The oldest sequence number that the source holds, None if it holds nothing.
             contiguous: Whether the source's sequence numbers have no gaps of their own (Kafka's and a replay's have).
+            begins_after: Where "latest" is now, the last sequence number or -1. Kept with the first journal row, so
+                that a process that is killed before its first commit does not begin at another place the next time.
 
         Raises:
             DictionaryChanged, LogExpired, IncarnationChanged, RolledBack: See there; nothing was claimed.
@@ -95,7 +100,7 @@ class Lake:
         """
         accept = Accept(accept_dictionary, accept_state_loss, accept_incarnation)
         with reported(f"take partition {partition}"):
-            return resume(self, partition, dictionary, accept, Held(first_sequence, contiguous))
+            return resume(self, partition, dictionary, accept, Held(first_sequence, contiguous), begins_after)
 
     def state(self, partition: str, sequence_number: int) -> bytes:
         """Return a state, verified; StateError if it is missing or damaged."""
