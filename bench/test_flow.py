@@ -62,10 +62,10 @@ class MemorySource:
     def open(self, _partition: str, _after: int, _owner_level: int) -> MemoryReader:
         return MemoryReader(self._batches)
 
-    def flush_body(self) -> dict[str, Any]:
+    def input(self) -> dict[str, Any]:
         return {}
 
-    def check_flush(self, _body: Mapping[str, Any]) -> None:
+    def check_input(self, _previous: Mapping[str, Any]) -> None:
         """Nothing can have changed."""
 
 

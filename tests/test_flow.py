@@ -14,7 +14,7 @@ import pytest
 
 from alumicatalyst.lake import Lake
 from alumicatalyst.lake.doctor import examine
-from alumicatalyst.pipeline import Gate
+from alumicatalyst.gate import Gate
 
 ROOT = Path(__file__).parents[1]
 LOOP = [sys.executable, "-m", "alumicatalyst.cli.main", "run", "--runner", "loop"]
@@ -95,18 +95,21 @@ def test_i2_a_process_that_lost_its_partition_stops_with_exit_code_5(tmp_path, c
     assert "claimed by another process" in log
 
 
-def test_i6_the_gate_holds_back_what_would_pile_up_and_leaves_other_processes_alone():
+def test_i6_the_gate_holds_back_what_would_pile_up_and_leaves_other_processes_alone(monkeypatch):
     gate = Gate(2)
-    gate.enter("far/1/0")
-    gate.enter("far/1/0")
-    gate.enter("far/1/0")
-    assert gate.is_open(), "nothing of it comes back to this process"
-    for _ in range(3):
-        gate.enter("near/1/0")
+    clock = [0.0]
+    monkeypatch.setattr("alumicatalyst.gate.time.monotonic", lambda: clock[0])
+    for partition in ("far/1/0", "near/1/0"):
+        assert gate.is_open(partition)
+        gate.enter(partition)
+        gate.enter(partition)
+        assert not gate.is_open(partition), "not before its analysis has been seen"
+    gate.arrive("near/1/0")
+    clock[0] = 60.0
+    assert not gate.is_open("far/1/0"), "as many are in flight as may be"
     gate.leave("near/1/0")
-    assert not gate.is_open()
-    gate.leave("near/1/0")
-    assert gate.is_open()
+    assert gate.is_open("near/1/0")
+    assert gate.is_open("far/1/0"), "nothing of it ever comes back to this process"
 
 
 def test_i2_an_output_survives_the_way_between_processes(tmp_path):

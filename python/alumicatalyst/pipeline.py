@@ -13,10 +13,11 @@ import pyarrow as pa
 
 from alumicatalyst import metrics
 from alumicatalyst._core import schema
+from alumicatalyst.gate import Gate
 from alumicatalyst.log import get_logger
 from alumicatalyst.operator import Analysed, Analysis, Batch
 from alumicatalyst.sinks.lake import LakeSink
-from alumicatalyst.sources import AS_SET, FiniteSource
+from alumicatalyst.sources import AS_SET, FiniteSource, MovingStart
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,38 +33,6 @@ _log = get_logger(__name__)
 _LAG_EVERY_S = 1.0
 
 
-class Gate:
-    """Holds back sources while batches are on their way to the sinks of this process.
-
-    Bytewax has no backpressure between workers. A partition whose analysis runs in another process of a cluster never
-    reports back here; it is left alone.
-    """
-
-    def __init__(self, batches_max: int) -> None:
-        self._batches_max = batches_max
-        self._lock = threading.Lock()
-        self._sent: dict[str, int] = {}
-        self._done: dict[str, int] = {}
-
-    def is_open(self) -> bool:
-        """Whether another batch may set out."""
-        with self._lock:
-            return sum(self._sent[name] - done for name, done in self._done.items()) < self._batches_max
-
-    def enter(self, partition: str) -> None:
-        """A batch sets out."""
-        with self._lock:
-            self._sent[partition] = self._sent.get(partition, 0) + 1
-        metrics.IN_FLIGHT_BATCHES.inc()
-
-    def leave(self, partition: str) -> None:
-        """A batch has reached the sinks."""
-        with self._lock:
-            self._sent.setdefault(partition, 0)
-            self._done[partition] = self._done.get(partition, 0) + 1
-        metrics.IN_FLIGHT_BATCHES.dec()
-
-
 class Intake:
     """One partition's way in: its claim, its reader, and the flush that ends a finite source."""
 
@@ -75,11 +44,11 @@ class Intake:
             partition,
             dictionary=pipeline.dictionary,
             first_sequence=source.first_sequence(partition),
+            begins_after=source.begins_after(partition) if isinstance(source, MovingStart) else None,
             **pipeline.accept,
         )
-        flushes = [row for row in self.resume.journal if row.kind == "flush"]
-        if flushes and isinstance(source, FiniteSource):
-            source.check_flush(json.loads(flushes[-1].body))
+        if isinstance(source, FiniteSource):
+            self._check_input(source)
         after = AS_SET if self.resume.fresh else self.resume.after
         self._reader: Reader = source.open(partition, after, self.resume.claim)
         # Where a state was taken between the last row and the flush, nothing is left to read, and yet the flush is due.
@@ -87,9 +56,20 @@ class Intake:
         self._lag_at = 0.0
         self.finished = False
 
+    def _check_input(self, source: FiniteSource) -> None:
+        """Compare a finite input with what the journal knows of it, and journal what was added."""
+        bodies = [json.loads(row.body) for row in self.resume.journal]
+        known = [body["input"] for body in bodies if "input" in body]
+        if known:
+            source.check_input(known[-1])
+        now = source.input()
+        body = json.dumps({"input": now}, sort_keys=True)
+        if now and (not known or json.loads(body)["input"] != known[-1]):
+            self._pipeline.lake.append_journal(self.resume, "input", self.resume.mark, body)
+
     def next(self) -> Batch | None:
         """Return the next batch, or None where there is nothing to do now. Never blocks."""
-        if self.finished or not self._pipeline.gate.is_open():
+        if self.finished or not self._pipeline.gate.is_open(self.partition):
             return None
         envelopes = self._reader.take()
         if envelopes is None:
@@ -103,14 +83,16 @@ class Intake:
     def _finish(self) -> Batch | None:
         """End a finite source: journal the flush that closes its windows, unless that was done before."""
         self.finished = True
-        source, last = self._pipeline.source, self._last
-        if not self._pipeline.flush_at_end or not isinstance(source, FiniteSource) or last < 0:
+        if not self._pipeline.flush_at_end or not isinstance(self._pipeline.source, FiniteSource) or self._last < 0:
             return None
         flushes = [row for row in self.resume.journal if row.kind == "flush"]
-        if any(last in (row.after_sequence, json.loads(row.body)["sequence_number"]) for row in flushes):
+        if any(json.loads(row.body)["sequence_number"] == self._last for row in flushes):
             return None
-        body = json.dumps({"sequence_number": last + 1, **source.flush_body()}, separators=(",", ":"))
-        row = self._pipeline.lake.append_journal(self.resume, "flush", last, body)
+        row = next((row for row in flushes if row.after_sequence == self._last), None)
+        if row is None:
+            body = json.dumps({"sequence_number": self._last + 1})
+            row = self._pipeline.lake.append_journal(self.resume, "flush", self._last, body)
+        # One that was journaled before may not have been applied: its process died, and nothing was left to read.
         self._pipeline.gate.enter(self.partition)
         return Batch(self.resume, empty_envelopes(), row)
 

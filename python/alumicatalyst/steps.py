@@ -79,6 +79,8 @@ class _Analyse(StatefulBatchLogic[Batch, Analysed, None]):
     @override
     def on_batch(self, values: list[Batch]) -> tuple[Iterable[Analysed], bool]:
         with self._pipeline.failing():
+            for batch in values:
+                self._pipeline.gate.arrive(batch.resume.partition)
             return [item for batch in values for item in self._analysis.on_batch(batch)], False
 
     @override

@@ -89,11 +89,11 @@ class LogSource:
         self._diary.note(event="opened", partition=partition, after=after, claim=owner_level)
         return LogReader(partition, [e for e in self._logs[partition] if e.sequence_number > after], self._diary)
 
-    def flush_body(self) -> dict[str, Any]:
-        return {"manifest": []}
+    def input(self) -> dict[str, Any]:
+        return {}
 
-    def check_flush(self, body: Mapping[str, Any]) -> None:
-        assert body["manifest"] == []
+    def check_input(self, previous: Mapping[str, Any]) -> None:
+        assert previous == {}
 
 
 class LogReader:

@@ -73,14 +73,25 @@ class Source(Protocol):
 class FiniteSource(Source, Protocol):
     """A source that ends, such as files: its end is journaled, so that the last windows close."""
 
-    def flush_body(self) -> dict[str, Any]:
-        """Return what the journal keeps of the input at its end."""
+    def input(self) -> dict[str, Any]:
+        """Return what the journal keeps of the input: whatever decides its rows and their numbers. May be empty."""
 
-    def check_flush(self, body: Mapping[str, Any]) -> None:
-        """Check that the input still begins with what was journaled at its last end.
+    def check_input(self, previous: Mapping[str, Any]) -> None:
+        """Check that the input still begins with what was journaled.
 
         Raises:
-            IncarnationChanged: It does not.
+            IncarnationChanged, InputError: It does not.
+        """
+
+
+@runtime_checkable
+class MovingStart(Source, Protocol):
+    """A source whose settings may name a place that moves, such as the newest event."""
+
+    def begins_after(self, partition: str) -> int | None:
+        """Return the sequence number that this place lies behind now, None where the settings name a fixed one.
+
+        It is journaled when a partition is taken for the first time, so that a restart begins at the same place.
         """
 
 
@@ -115,4 +126,13 @@ def split_partition_id(partition: str) -> tuple[str, str, str]:
     return parts[0], parts[1], parts[2]
 
 
-__all__ = ["AS_SET", "FiniteSource", "Reader", "Source", "envelopes", "partition_id", "split_partition_id"]
+__all__ = [
+    "AS_SET",
+    "FiniteSource",
+    "MovingStart",
+    "Reader",
+    "Source",
+    "envelopes",
+    "partition_id",
+    "split_partition_id",
+]

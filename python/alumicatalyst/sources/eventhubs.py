@@ -124,6 +124,10 @@ class EventHubsSource:
         state = self._state(partition)
         return state.first if state.last >= 0 else None
 
+    def begins_after(self, partition: str) -> int | None:
+        """Return the newest sequence number where the settings say "latest"; other places do not move."""
+        return self._state(partition).last if self._start == "latest" else None
+
     def open(self, partition: str, after: int, owner_level: int) -> EventHubsReader:
         """Start a thread that reads the partition behind a sequence number; -1: from its first event."""
         self._own(partition)
