@@ -7,12 +7,20 @@ import signal
 from typing import TYPE_CHECKING
 
 import pytest
+from deltalake import DeltaTable
 
+from alumicatalyst._core import Dictionary
 from alumicatalyst.cli import main as program
+from alumicatalyst.lake import Lake
+from alumicatalyst.pipeline import Pipeline
+from alumicatalyst.runner import run_loop
+from alumicatalyst.sources.replay import ROWS_PER_FILE, ReplaySource
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from alumicatalyst.operator import Analysed
 
 DICTIONARY = """
 name = "rig"
@@ -97,6 +105,90 @@ def test_a_file_that_changed_is_refused_with_its_name(folder: Path, capsys: pyte
     code, _, err = replay(folder, capsys, "a.csv")
     assert code == 3
     assert "is missing" in err
+
+
+def stored(folder: Path) -> list[tuple[object, ...]]:
+    """The readings and windows of the lake, in order."""
+    return [
+        tuple(row.values())
+        for table in ("readings", "windows", "rejected")
+        for row in sorted(DeltaTable(folder / "lake" / table).to_pyarrow_table().to_pylist(), key=str)
+    ]
+
+
+def insert_on_top(path: Path) -> None:
+    path.write_text(path.read_text().replace("\n", "\n2026-01-01T01:59:59Z,pump-1,7\n", 1))
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "message"),
+    [
+        ((), ("--partitions=4",), "--partitions was 1 and is 4"),
+        (("--partitions=2",), (), "--partitions was 2 and is 1"),
+        ((), ("--utc-offset=+02:00",), "--utc-offset was not given and is +02:00"),
+        (("--enqueued=ts",), (), "--enqueued was ts and is not given"),
+        ((), ("--separator=;",), "--separator was not given and is ;"),
+    ],
+)
+@pytest.mark.parametrize("flush", [(), ("--no-flush",)])
+def test_i3_the_same_files_with_other_options_are_refused_and_store_nothing(
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    first: tuple[str, ...],
+    then: tuple[str, ...],
+    message: str,
+    flush: tuple[str, ...],
+) -> None:
+    assert replay(folder, capsys, "a.csv", *first, *flush)[0] == 0
+    before = stored(folder)
+    code, _, err = replay(folder, capsys, "a.csv", *then)
+    assert code == 2
+    assert message in err
+    assert stored(folder) == before
+    assert replay(folder, capsys, "a.csv", *first)[0] == 0
+
+
+def test_i3_a_later_file_that_changed_without_a_flush_is_refused_with_its_name(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert replay(folder, capsys, "a.csv", "b.csv", "--no-flush")[0] == 0
+    before = stored(folder)
+    insert_on_top(folder / "b.csv")
+    code, _, err = replay(folder, capsys, "a.csv", "b.csv")
+    assert code == 3
+    assert "file 2 was b.csv" in err
+    assert "has changed" in err
+    assert stored(folder) == before
+
+
+@pytest.mark.parametrize("added", [False, True])
+def test_i3_a_later_file_that_changed_after_a_run_was_cut_short_is_refused_with_its_name(
+    folder: Path, capsys: pytest.CaptureFixture[str], *, added: bool
+) -> None:
+    if added:
+        assert replay(folder, capsys, "a.csv", "--name=plant", "--no-flush")[0] == 0
+    dictionary = Dictionary.from_toml(DICTIONARY)
+    source = ReplaySource([folder / "a.csv", folder / "b.csv"], dictionary, name="plant", batch_envelopes_max=50)
+    lake = Lake.open(f"file:{folder / 'lake'}")
+    pipeline = Pipeline(source, dictionary, lake, flush_interval_s=0.0, flush_rows_max=1)
+
+    class Cut(Exception):
+        pass
+
+    def cut(item: Analysed) -> None:
+        assert item.output is not None
+        if item.output.last > ROWS_PER_FILE:
+            raise Cut
+
+    with pytest.raises(Cut):
+        run_loop(pipeline, on_item=cut)
+    before = stored(folder)
+    assert len(before) > 121
+    insert_on_top(folder / "b.csv")
+    code, _, err = replay(folder, capsys, "a.csv", "b.csv", "--name=plant")
+    assert code == 3
+    assert "file 2 was b.csv" in err
+    assert stored(folder) == before
 
 
 def test_another_first_file_under_the_same_name_is_refused_until_accepted(
