@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -12,14 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from alumicatalyst.cli.progress import progress
 
+if TYPE_CHECKING:
     from alumicatalyst.operator import Analysed
     from alumicatalyst.sources.replay import ReplaySource
 
 _OUTCOMES = ("windowed", "late", "duplicate", "rejected")
-_PROGRESS_EVERY_S = 0.2
 _NAME_MAX = 64
 
 
@@ -108,16 +106,14 @@ def replay(
     pipeline.drain_on_signals()
     sums: Counter[str] = Counter()
     began = time.monotonic()
-    show, hide = _progress(sums, quiet=as_json)
+    with progress("reading", quiet=as_json) as show:
 
-    def count(item: Analysed) -> None:
-        _add(sums, item)
-        show()
+        def count(item: Analysed) -> None:
+            _add(sums, item)
+            if show is not None:
+                show(lambda elapsed: _so_far(sums, elapsed))
 
-    try:
         run_loop(pipeline, on_item=count)
-    finally:
-        hide()
     summary = {
         "ok": True,
         "finished": not pipeline.draining,
@@ -152,25 +148,9 @@ def _add(sums: Counter[str], item: Analysed) -> None:
     sums["alarms"] += output.alarms.num_rows
 
 
-def _progress(sums: Counter[str], *, quiet: bool) -> tuple[Callable[[], None], Callable[[], None]]:
-    """Return what shows progress on a terminal, and what ends it."""
-    if quiet or not sys.stderr.isatty():
-        return lambda: None, lambda: None
-    from rich.console import Console
-
-    status = Console(stderr=True).status("reading")
-    status.start()
-    began, shown = time.monotonic(), [0.0]
-
-    def show() -> None:
-        elapsed = time.monotonic() - began
-        if elapsed - shown[0] < _PROGRESS_EVERY_S:
-            return
-        shown[0] = elapsed
-        parts = ", ".join(f"{sums[outcome]:,} {outcome}" for outcome in _OUTCOMES)
-        status.update(f"{sums['envelopes']:,} rows ({sums['envelopes'] / elapsed:,.0f}/s): {parts}")
-
-    return show, status.stop
+def _so_far(sums: Counter[str], elapsed: float) -> str:
+    parts = ", ".join(f"{sums[outcome]:,} {outcome}" for outcome in _OUTCOMES)
+    return f"{sums['envelopes']:,} rows ({sums['envelopes'] / elapsed:,.0f}/s): {parts}"
 
 
 def _report(summary: dict[str, Any], source: ReplaySource) -> str:

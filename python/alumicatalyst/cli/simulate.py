@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import sys
 import threading
 import time
 from datetime import UTC, datetime, timedelta
@@ -14,18 +13,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from alumicatalyst.cli.progress import progress
 from alumicatalyst.errors import InputError, SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from alumicatalyst.simulator import Plan, Simulator
     from alumicatalyst.simulator.files import Destination
     from alumicatalyst.simulator.truth import Totals
 
 _SECOND_US = 1_000_000
 _BEFORE_NOW_S = 86_400
-_PROGRESS_EVERY_S = 0.2
 _FAULTS = "What goes wrong on the way"
 _LOAD = "Load and packing"
 
@@ -167,11 +164,13 @@ def simulate(
         readings_max=readings,
     )
     began = time.monotonic()
-    show, hide = _progress(quiet=as_json)
-    try:
-        totals = run(simulator, destination, pace, stop, truth=record, progress=show)
-    finally:
-        hide()
+    with progress("simulating", quiet=as_json) as show:
+
+        def tell(totals: Totals, now_us: int) -> None:
+            if show is not None:
+                show(lambda elapsed: _so_far(totals, now_us, elapsed))
+
+        totals = run(simulator, destination, pace, stop, truth=record, progress=tell)
     summary = {
         "ok": True,
         **totals.as_dict(),
@@ -261,27 +260,9 @@ def _stop_on_signals(stop: threading.Event) -> None:
             signal.signal(number, lambda *_: stop.set())
 
 
-def _progress(*, quiet: bool) -> tuple[Callable[[Totals, int], None] | None, Callable[[], None]]:
-    """Return what shows progress on a terminal, and what ends it."""
-    if quiet or not sys.stderr.isatty():
-        return None, lambda: None
-    from rich.console import Console
-
-    status = Console(stderr=True).status("simulating")
-    status.start()
-    began, shown = time.monotonic(), [0.0]
-
-    def show(totals: Totals, now_us: int) -> None:
-        elapsed = time.monotonic() - began
-        if elapsed - shown[0] < _PROGRESS_EVERY_S:
-            return
-        shown[0] = elapsed
-        rate = totals.readings / elapsed
-        status.update(
-            f"{totals.readings:,} readings in {totals.envelopes:,} envelopes, {rate:,.0f}/s, up to {_text(now_us)}"
-        )
-
-    return show, status.stop
+def _so_far(totals: Totals, now_us: int, elapsed: float) -> str:
+    rate = totals.readings / elapsed
+    return f"{totals.readings:,} readings in {totals.envelopes:,} envelopes, {rate:,.0f}/s, up to {_text(now_us)}"
 
 
 def _text(time_us: int) -> str:
