@@ -118,7 +118,8 @@ WITH highest AS (
 SELECT tbl || ' ' || partition || ': rows up to ' || high || ', mark ' || coalesce(mark::VARCHAR, 'none') AS detail
 FROM highest LEFT JOIN marks USING (tbl, partition)
 WHERE mark IS NULL OR high > mark
-    OR (tbl = 'batches' AND high < mark AND NOT EXISTS (FROM lost l WHERE l.partition = partition AND l.after = mark))
+    OR (tbl = 'batches' AND high < mark AND NOT EXISTS (
+        FROM lost l WHERE l.partition = highest.partition AND l.after = marks.mark))
 """
 
 CHECKS = {
