@@ -124,8 +124,8 @@ def test_one_commit_carries_several_partitions(lake: Lake) -> None:
     assert examine(lake).ok
     info = list(lake.table("readings").commit_infos())[-1]
     assert info["ranges"] == {
-        plant.PARTITION: {"follows": -1, "first": 0, "last": 20},
-        OTHER: {"follows": -1, "first": 0, "last": 35},
+        plant.PARTITION: [{"follows": -1, "first": 0, "last": 20}],
+        OTHER: [{"follows": -1, "first": 0, "last": 35}],
     }
     assert info["dictionary"] == [plant.FakeDictionary().sha256]
     assert info["software"]

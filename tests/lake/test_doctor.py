@@ -17,6 +17,7 @@ from alumicatalyst.errors import InputError, LakeError
 from alumicatalyst.lake import Lake
 from alumicatalyst.lake.doctor import examine
 from alumicatalyst.lake.query import select
+from alumicatalyst.lake.record import dictionary_path
 from tests.lake import plant
 from tests.lake.faults import Faults, Killed
 
@@ -95,6 +96,32 @@ def test_rows_beyond_the_mark_are_found(lake: Lake) -> None:
     assert wrong(lake) == {"no row is beyond its table's mark": 1}
     append_again(lake, "rejected", row.with_columns(partition=pl.lit("stranger")))
     assert wrong(lake) == {"no row is beyond its table's mark": 2}
+
+
+def test_gaps_of_the_sources_own_inside_a_flush_of_two_dictionaries_are_in_order(lake: Lake) -> None:
+    resume = lake.resume(plant.PARTITION, dictionary=plant.FakeDictionary(), first_sequence=0, contiguous=False)
+    operator, sink = plant.Operator(step=10), plant.sink_of(lake)
+    sink.write(plant.item(resume, operator.take(0, 40)))
+    operator.dictionary = plant.FakeDictionary("2")
+    lake.store.create_if_absent(dictionary_path(operator.dictionary.sha256), operator.dictionary.to_json().encode())
+    sink.write(plant.item(resume, operator.take(50, 90)))
+    sink.flush()
+    assert plant.ranges(lake) == [(0, 40), (50, 90)]
+    assert list(lake.table("batches").commit_infos())[-1]["ranges"] == {
+        plant.PARTITION: [{"follows": -1, "first": 0, "last": 40}, {"follows": 40, "first": 50, "last": 90}]
+    }
+    report = examine(lake)
+    assert report.ok, report.checks
+
+
+def test_an_accepted_loss_of_one_partition_hides_nothing_in_another(lake: Lake, tmp_path: Path) -> None:
+    plant.run(lake, 40)
+    plant.run(lake, 40, partition="telemetry/1/1")
+    delta(lake, "batches").delete("partition = 'telemetry/1/1' AND first_sequence = 40")
+    plant.run(lake, 40, partition="telemetry/1/2")
+    shutil.rmtree(tmp_path / "lake" / "_state" / "telemetry/1/2")
+    lake.resume("telemetry/1/2", dictionary=plant.FakeDictionary(), first_sequence=60, accept_state_loss=True)
+    assert wrong(lake)["no row is beyond its table's mark"] == 1
 
 
 def test_a_sum_that_does_not_add_up_is_found(lake: Lake) -> None:

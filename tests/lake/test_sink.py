@@ -35,6 +35,16 @@ def test_rows_are_flushed_at_the_most_that_is_buffered(lake: Lake) -> None:
     assert sink.marks() == {plant.PARTITION: 30}
 
 
+def test_rows_are_flushed_at_the_most_bytes_that_are_buffered(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    resume, operator, sink = take(lake), plant.Operator(), plant.sink_of(lake)
+    outputs = [operator.take(0, 9), operator.take(10, 30), operator.take(31, 33)]
+    sizes = [sum(getattr(each, name).nbytes for name in (*plant.TABLES, "counts")) for each in outputs]
+    monkeypatch.setattr("alumicatalyst.sinks.lake.FLUSH_BYTES_MAX", sizes[0] + sizes[1])
+    for output, mark in zip(outputs, (-1, 30, 30), strict=True):
+        sink.write(plant.item(resume, output))
+        assert sink.marks() == {plant.PARTITION: mark}
+
+
 def test_rows_wait_no_longer_than_the_interval_and_a_heartbeat(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr("alumicatalyst.sinks.lake.time.monotonic", lambda: now[0])

@@ -40,6 +40,7 @@ class Buffer:
         last: Last sequence number covered, by the buffer or before it.
         outputs: Those that cover at least one envelope.
         rows: About how many rows they hold.
+        size: How many bytes they hold.
         redelivered: Of outputs that covered nothing.
         state: The newest state handed in.
         started: Whether an output with envelopes has come since the resume.
@@ -50,6 +51,7 @@ class Buffer:
     last: int
     outputs: list[Output] = field(default_factory=list)
     rows: int = 0
+    size: int = 0
     redelivered: int = 0
     state: tuple[int, bytes] | None = None
     started: bool = False
@@ -72,8 +74,9 @@ class Buffer:
         self.outputs.append(output)
         self.last = output.last
         self.started = True
-        rows = sum(getattr(output, name).num_rows for name in ROW_TABLES)
-        self.rows += max(rows, output.counts.num_rows)
+        batches = [getattr(output, name) for name in ROW_TABLES]
+        self.rows += max(sum(batch.num_rows for batch in batches), output.counts.num_rows)
+        self.size += sum(batch.nbytes for batch in (*batches, output.counts))
 
     def _check(self, output: Output, first: int) -> None:
         partition = self.resume.partition
@@ -100,13 +103,17 @@ class Buffer:
         batches = (_after(getattr(output, table), output, mark) for output in self.outputs)
         return [batch for batch in batches if batch.num_rows]
 
-    def range_after(self, mark: int) -> dict[str, int] | None:
-        """Return what of the buffer lies above a mark: follows, first, last; None for nothing."""
-        for output in self.outputs:
-            if output.last > mark:
-                numbers = _after(output.counts, output, mark).column("sequence_number")
-                return {"follows": max(output.follows, mark), "first": numbers[0].as_py(), "last": self.last}
-        return None
+    def ranges_after(self, mark: int) -> list[dict[str, int]]:
+        """Return what of the buffer lies above a mark as follows, first and last: one range for each row of `batches`.
+
+        Where the source's numbers have gaps of their own, `follows` is what tells a gap from a loss.
+        """
+        ranges = []
+        for outputs in self._by_dictionary(mark):
+            numbers = _after(outputs[0].counts, outputs[0], mark).column("sequence_number")
+            follows = max(outputs[0].follows, mark)
+            ranges.append({"follows": follows, "first": numbers[0].as_py(), "last": outputs[-1].last})
+        return ranges
 
     def seals(self, mark: int, software: str) -> list[dict[str, Any]]:
         """Return the rows of `batches` for everything above a mark: one, or one for each dictionary in turn.
@@ -116,26 +123,32 @@ class Buffer:
         Raises:
             LakeGap: The buffer begins above the mark.
         """
-        kept = [output for output in self.outputs if output.last > mark]
-        if kept and kept[0].follows > mark and mark >= 0 and not self.resume.state_loss:
+        groups = self._by_dictionary(mark)
+        follows = groups[0][0].follows if groups else -1
+        if follows > mark >= 0 and not self.resume.state_loss:
             raise LakeGap(
-                f"couldn't store partition {self.resume.partition}: its rows go on after {kept[0].follows}, but "
+                f"couldn't store partition {self.resume.partition}: its rows go on after {follows}, but "
                 f"batches ends at {mark}; rows in between would be lost, start again from the last state"
             )
         losses = {row.after_sequence for row in self.resume.journal if row.kind == "state_loss"}
         rows: list[dict[str, Any]] = []
-        for _, each in groupby(kept, key=lambda output: output.dictionary_sha256):
-            row = _seal(list(each), mark, software)
+        for outputs in groups:
+            row = _seal(outputs, mark, software)
             row["cold_start"] = not rows and mark in losses
             if not rows:
                 row["redelivered"] += self.redelivered
             rows.append(row)
         return rows
 
+    def _by_dictionary(self, mark: int) -> list[list[Output]]:
+        """Return the outputs that reach above a mark, cut where the dictionary changes."""
+        kept = (output for output in self.outputs if output.last > mark)
+        return [list(outputs) for _, outputs in groupby(kept, key=lambda output: output.dictionary_sha256)]
+
     def committed(self) -> None:
         """Empty the buffer after its seal is in the lake."""
         self.mark = max(self.mark, self.last)
-        self.outputs, self.rows, self.redelivered = [], 0, 0
+        self.outputs, self.rows, self.size, self.redelivered = [], 0, 0, 0
 
     def covered_state(self) -> tuple[int, bytes] | None:
         """Return and drop the state that may be kept: its rows are sealed."""

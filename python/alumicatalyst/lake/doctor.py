@@ -151,7 +151,8 @@ def _continuity(lake: Lake, connection: duckdb.DuckDBPyConnection, losses: list[
         follows = {
             (partition, each["first"]): each["follows"]
             for info in lake.table("batches").commit_infos()
-            for partition, each in info.get("ranges", {}).items()
+            for partition, ranges in info.get("ranges", {}).items()
+            for each in ranges
         }
         accepted = {(partition, mark) for partition, mark, _ in losses}
         accepted |= {(partition, after) for partition, _, after in losses}

@@ -122,10 +122,10 @@ def _first_recorded(lake: Lake, partition: str, look: Look) -> int:
         return int(row["first"])
     # The first flush was never sealed: its commits to the other tables say where it began.
     ranges = [
-        info["ranges"][partition]
+        each
         for name in tables.ROW_TABLES
         for info in lake.table(name).commit_infos()
-        if partition in info.get("ranges", {})
+        for each in info.get("ranges", {}).get(partition, [])
     ]
     firsts = [int(each["first"]) for each in ranges if int(each["last"]) > look.origin]
     if not firsts:

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from alumicatalyst.lake.table import Snapshot
     from alumicatalyst.operator import Analysed
 
+FLUSH_BYTES_MAX = 256 * 1024 * 1024
+"""Bytes in memory at which a flush does not wait: rows are small, but a rejected one may hold kilobytes of its body."""
+
 _log = get_logger(__name__)
 
 
@@ -68,7 +71,11 @@ class LakeSink:
             buffer.state = item.state
         if self._waiting_since is None and (buffer.outputs or buffer.state):
             self._waiting_since = time.monotonic()
-        full = sum(each.rows for each in self._buffers.values()) >= self._flush_rows_max
+        buffers = self._buffers.values()
+        full = (
+            sum(each.rows for each in buffers) >= self._flush_rows_max
+            or sum(each.size for each in buffers) >= FLUSH_BYTES_MAX
+        )
         if full or (
             self._waiting_since is not None and time.monotonic() - self._waiting_since >= self._flush_interval_s
         ):
@@ -210,7 +217,7 @@ def _claims(buffers: Iterable[Buffer]) -> dict[str, int]:
 
 def _commit_info(buffers: list[Buffer], marks: dict[str, int]) -> dict[str, Any]:
     return {
-        "ranges": {each.resume.partition: each.range_after(marks[each.resume.partition]) for each in buffers},
+        "ranges": {each.resume.partition: each.ranges_after(marks[each.resume.partition]) for each in buffers},
         "dictionary": sorted({output.dictionary_sha256 for each in buffers for output in each.outputs}),
         "software": software_version(),
     }
