@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +25,7 @@ _OLD_FIRMWARE_EVERY = 4
 _UNCERTAIN = 64
 
 
+@lru_cache(maxsize=4096)
 def quoted(text: str) -> str:
     """Return a JSON string."""
     return json.dumps(text, ensure_ascii=False)

@@ -217,12 +217,15 @@ class Spoiler:
             return replace(released, impaired=impaired)
         bodies: list[bytes] = released.bodies.to_pylist()
         readings, raw = released.readings.copy(), released.raw.copy()
+        listed = np.fromiter(reasons, dtype=np.int64, count=len(reasons))
+        held_by = np.searchsorted(released.row_ends, listed, side="right").tolist()
         by_envelope: dict[int, list[int]] = {}
-        for row in reasons:
-            by_envelope.setdefault(int(np.searchsorted(released.row_ends, row, side="right")), []).append(row)
+        for row, envelope in zip(reasons, held_by, strict=True):
+            by_envelope.setdefault(envelope, []).append(row)
+        texts = self._texts(released, listed)
         for envelope, bad in by_envelope.items():
             origin = int(ends[starts[envelope] - 1]) if starts[envelope] else 0
-            bodies[envelope] = self._replace_rows(released, bodies[envelope], bad, ends, origin, reasons)
+            bodies[envelope] = self._replace_rows(released, bodies[envelope], bad, ends, origin, reasons, texts)
             raw[envelope] = any(reasons[row] == "not_finite" for row in bad)
         for envelope, reason in whole.items():
             first = int(starts[envelope])
@@ -232,6 +235,13 @@ class Spoiler:
             released, bodies=pa.array(bodies, pa.large_binary()), readings=readings, raw=raw, impaired=impaired
         )
 
+    def _texts(self, released: Released, listed: NDArray[np.int64]) -> dict[int, tuple[str, str]]:
+        """Return time and value of some rows as they are written."""
+        rows, writer = released.rows, self._writer
+        times = texts_of(writer.times(rows.times_us[listed]))
+        values = texts_of(writer.values(rows.series[listed], rows.mantissas[listed]))
+        return dict(zip(listed.tolist(), zip(times, values, strict=True), strict=True))
+
     def _replace_rows(
         self,
         released: Released,
@@ -240,6 +250,7 @@ class Spoiler:
         ends: NDArray[np.int64],
         origin: int,
         reasons: dict[int, str],
+        texts: dict[int, tuple[str, str]],
     ) -> bytes:
         rows, writer = released.rows, self._writer
         parts, done = [], 0
@@ -249,14 +260,13 @@ class Spoiler:
                 # The comma or bracket before the object, and the bracket after the last one, stay.
                 begin += 1
                 end -= 1 if end == len(body) else 0
-            chosen = slice(row, row + 1)
             series = int(rows.series[row])
-            time = texts_of(writer.times(rows.times_us[chosen]))[0]
+            time, value = texts[row]
             good = Good(
                 device=self._fleet.devices[int(self._fleet.device[series])],
                 metric=writer.names[series],
                 time=f'"{time}"' if writer.members.time_format == "rfc3339" else time,
-                value=texts_of(writer.values(rows.series[chosen], rows.mantissas[chosen]))[0],
+                value=value,
                 definition=self._fleet.metrics[int(self._fleet.metric[series])],
                 bits=self._bits(released, row),
             )
