@@ -81,6 +81,28 @@ def test_times_of_envelopes_with_one_reading_each_are_plain() -> None:
     assert encodings(encode(single, "enqueued_time")[0].data)["enqueued_time"] == "PLAIN"
 
 
+def test_first_and_last_times_of_windows_are_plain() -> None:
+    (file,) = encode([plant.Operator().take(10, 60).windows], "enqueued_time")
+    found = encodings(file.data)
+    assert found["first_time"] == found["last_time"] == "PLAIN"
+
+
+@pytest.mark.parametrize(("name", "rows_max"), [("readings", 16_384), ("rejected", 1_024)])
+def test_pages_are_looked_at_more_often_where_rows_hold_bodies(
+    name: str, rows_max: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[int] = []
+    write = pq.write_table
+
+    def watched(*given: Any, **options: Any) -> None:
+        told.append(options["write_batch_size"])
+        write(*given, **options)
+
+    monkeypatch.setattr(pq, "write_table", watched)
+    encode([getattr(plant.Operator().take(11, 90), name)], "enqueued_time")
+    assert set(told) == {rows_max}
+
+
 def test_readers_see_plain_strings_and_every_row_in_its_order() -> None:
     values = np.arange(25_000) / 8
     (file,) = encode(rows(values), "enqueued_time")

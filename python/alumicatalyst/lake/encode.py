@@ -25,12 +25,18 @@ _DAY_US = 86_400_000_000
 _EPOCH = date(1970, 1, 1)
 
 # Numbers that rise by small steps pack to a few bits as differences. Event times do not: their jitter costs more as
-# differences than as plain values under zstd (measured; 0.28 against 0.63 bytes a reading).
+# differences than as plain values under zstd (measured; 0.28 against 0.63 bytes a reading). The first and last times of
+# windows are event times too: as a dictionary they are no smaller (measured), and a seventh of the work.
 _DELTA_PACKED = frozenset({"sequence_number", "item"})
-_PLAIN = frozenset({"event_time"})
+_PLAIN = frozenset({"event_time", "first_time", "last_time"})
 
 # What these hold depends on the sender: values with or without a resolution, envelopes with many readings or with one.
 _ADAPTIVE = {pa.float64(): "BYTE_STREAM_SPLIT", pa.timestamp("us", tz="UTC"): "PLAIN"}
+
+# The writer looks after each such batch whether a page is full; its own 1,024 rows cost a seventh more (measured).
+# Whole bodies are written in those: a page of sixteen thousand would be too large to read at once.
+_WRITE_BATCH_ROWS = 16_384
+_WRITE_BATCH_ROWS_OF_BODIES = 1_024
 
 _SAMPLE_ROWS = 16_384
 # A sample of 16,384 from 60,000 equally likely values holds about 87 % distinct ones; beyond that a row group's
@@ -117,10 +123,12 @@ def _encode_day(day: date | None, batches: list[pa.RecordBatch]) -> EncodedFile:
             encodings[field.name] = _ADAPTIVE[field.type]
         else:
             dictionary.append(field.name)
+    bodies = any(pa.types.is_binary(field.type) or pa.types.is_large_binary(field.type) for field in table.schema)
     sink = pa.BufferOutputStream()
     pq.write_table(
         table,
         sink,
+        write_batch_size=_WRITE_BATCH_ROWS_OF_BODIES if bodies else _WRITE_BATCH_ROWS,
         row_group_size=ROW_GROUP_ROWS_MAX,
         compression="zstd",
         compression_level=1,
