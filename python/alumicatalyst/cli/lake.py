@@ -12,11 +12,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import pyarrow as pa
+    from rich.console import Console
+    from rich.table import Table
 
     from alumicatalyst.lake.doctor import Report
     from alumicatalyst.lake.lake import Lake
 
 _ROWS_SHOWN_MAX = 200
+_COLUMNS_MAX = 1_000_000
 
 _PARTITION = (
     "{partition}: mark {mark}, {envelopes:,} envelopes, {rows_total:,} readings = {windowed:,} windowed + {late:,} "
@@ -37,7 +40,8 @@ def query(
     """Run one reading SQL statement (DuckDB's dialect) over the lake's tables.
 
     Tables: readings, windows, alarms, rejected, batches, journal. Rows are visible as soon as they are committed; for a
-    cut on which all tables agree stop at the last_sequence of batches.
+    cut on which all tables agree stop at the last_sequence of batches. A table is printed up to 200 rows, one row under
+    another where the terminal is too narrow; --csv and --json print all.
 
     Examples:
 
@@ -55,7 +59,7 @@ def query(
     elif as_csv:
         _print_csv(batches)
     else:
-        _print_table(batches)
+        _print_rows(batches)
 
 
 def doctor(uri: _Uri = None, as_json: _Json = False) -> None:
@@ -88,23 +92,59 @@ def _open(uri: str | None) -> Lake:
     return Lake.open(lake.uri, credential=lake.credential, create=False)
 
 
-def _print_table(batches: Iterator[pa.RecordBatch]) -> None:
-    from rich.console import Console
-    from rich.table import Table
+def _print_rows(batches: Iterator[pa.RecordBatch]) -> None:
+    """Print the first rows so that nothing of them is cut: as a table, or where a terminal is too narrow, one by one.
 
-    shown: Table | None = None
-    rows = 0
+    Off a terminal the table is as wide as its rows are.
+    """
+    from rich.console import Console
+
+    names: list[str] = []
+    shown: list[list[str]] = []
+    count = 0
     for batch in batches:
-        if shown is None:
-            shown = Table(*batch.schema.names)
-        for row in batch.slice(0, max(0, _ROWS_SHOWN_MAX - rows)).to_pylist():
-            shown.add_row(*("" if value is None else _text(value) for value in row.values()))
-        rows += batch.num_rows
-    console = Console()
-    if shown is not None:
-        console.print(shown)
-    more = f" ({_ROWS_SHOWN_MAX} shown; --csv or --json prints all)" if rows > _ROWS_SHOWN_MAX else ""
-    console.print(f"{rows:,} row{'' if rows == 1 else 's'}{more}", highlight=False)
+        names = batch.schema.names
+        rows = batch.slice(0, max(0, _ROWS_SHOWN_MAX - count)).to_pylist()
+        shown += [["" if value is None else _text(value) for value in row.values()] for row in rows]
+        count += batch.num_rows
+    console = Console(highlight=False)
+    if names:
+        table = _table(names, shown)
+        width = console.measure(table, options=console.options.update(max_width=_COLUMNS_MAX)).maximum
+        if width > console.width and console.is_terminal:
+            _print_one_by_one(console, names, shown)
+        else:
+            Console(width=max(width, 1), highlight=False).print(table)
+    more = f" ({_ROWS_SHOWN_MAX} shown; --csv or --json prints all)" if count > _ROWS_SHOWN_MAX else ""
+    console.print(f"{count:,} row{'' if count == 1 else 's'}{more}")
+
+
+def _table(names: list[str], rows: list[list[str]]) -> Table:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE)
+    for name in names:
+        table.add_column(Text(name), no_wrap=True, overflow="ignore")
+    for row in rows:
+        # As Text, since what devices send may look like markup.
+        table.add_row(*(Text(value) for value in row))
+    return table
+
+
+def _print_one_by_one(console: Console, names: list[str], rows: list[list[str]]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    for number, row in enumerate(rows, 1):
+        console.rule(f"row {number:,}", align="left")
+        pairs = Table.grid(padding=(0, 2))
+        pairs.add_column(no_wrap=True)
+        pairs.add_column(overflow="fold")
+        for name, value in zip(names, row, strict=True):
+            pairs.add_row(Text(name, "bold"), Text(value))
+        console.print(pairs)
 
 
 def _print_csv(batches: Iterator[pa.RecordBatch]) -> None:
