@@ -190,8 +190,10 @@ def test_a_flush_across_a_change_of_dictionary_seals_each_part_by_itself(lake: L
 def test_a_source_that_was_made_anew_is_refused_until_accepted(lake: Lake) -> None:
     plant.run(lake, 29)
     anew = "telemetry/2/0"
-    with pytest.raises(IncarnationChanged, match="the lake holds telemetry/1/0, an earlier incarnation"):
+    with pytest.raises(IncarnationChanged, match="the lake holds telemetry/1/0, an earlier incarnation") as refused:
         lake.resume(anew, dictionary=FIRST, first_sequence=0)
+    # A replay, whose incarnation is its first file, meets the same refusal.
+    assert "Files: the first file is another one, or has changed" in str(refused.value)
     accepted = lake.resume(anew, dictionary=FIRST, first_sequence=0, accept_incarnation=True)
     assert json.loads(accepted.journal[0].body)["replaces"] == plant.PARTITION
     assert lake.resume(anew, dictionary=FIRST, first_sequence=0).claim == 2
