@@ -13,7 +13,9 @@ from alumicatalyst.pipeline import Pipeline
 from alumicatalyst.runner import run_loop
 from alumicatalyst.sources.eventhubs import EventHubsSource
 from alumicatalyst.testing.eventhubs import Emulator
-from tests.hubs import eventually
+from tests.hubs import LEFT_SOCKETS, eventually
+
+pytestmark = LEFT_SOCKETS
 
 ROOT = Path(__file__).parents[1]
 

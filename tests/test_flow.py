@@ -12,9 +12,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from alumicatalyst.gate import Gate
 from alumicatalyst.lake import Lake
 from alumicatalyst.lake.doctor import examine
-from alumicatalyst.gate import Gate
 
 ROOT = Path(__file__).parents[1]
 LOOP = [sys.executable, "-m", "alumicatalyst.cli.main", "run", "--runner", "loop"]

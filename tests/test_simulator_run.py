@@ -26,11 +26,13 @@ from alumicatalyst.simulator.truth import Truth
 from alumicatalyst.sources import envelopes
 from alumicatalyst.testing.eventhubs import Emulator
 from tests.conftest import ROOT
-from tests.hubs import body_of, eventually, receiving
+from tests.hubs import LEFT_SOCKETS, body_of, eventually, receiving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+pytestmark = LEFT_SOCKETS
 
 SECOND = 1_000_000
 START = 1_767_225_600 * SECOND
