@@ -236,8 +236,9 @@ def test_i3_what_one_dictionary_takes_out_and_a_later_one_puts_back_is_not_emitt
     before = PLANTS[plant]
     play = Play(before)
     log = write_log(rng, before, 90)
-    changes = (("dictionary", reduced(before, rng)), *log[place : place + between], ("dictionary", before))
-    for event in [*log[:place], *changes, *log[place + between :], ("flush", None)]:
+    history: list[Envelope | Event] = [*log[:place], ("dictionary", reduced(before, rng))]
+    history += [*log[place : place + between], ("dictionary", before), *log[place + between :], ("flush", None)]
+    for event in history:
         play.step(event)
         if restart:
             play.restart()
