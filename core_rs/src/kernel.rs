@@ -38,6 +38,7 @@ impl TumblingWindows {
     /// dense from 0: memory is held for every number up to the highest.
     pub fn on_readings(&mut self, series: &[u32], event_times: &[i64], values: &[f64], mut emit: impl FnMut(&Closed)) {
         let series_max = series.iter().copied().max().map_or(0, |number| number as usize + 1);
+        self.store.reserve(series_max, usize::from(self.metric.duplicates));
         while self.store.len() < series_max {
             let identity = Identity { device: 0, metric: 0, definition: 0 };
             self.store.attach(Series::new(identity, &self.metric), &self.metric);

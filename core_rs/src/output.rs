@@ -192,6 +192,26 @@ pub struct CountRows {
 }
 
 impl CountRows {
+    /// Makes room for a batch, so that no column grows step by step.
+    pub fn with_capacity(envelopes: usize) -> Self {
+        let integers = || Vec::with_capacity(envelopes);
+        Self {
+            sequence_number: integers(),
+            enqueued_time: integers(),
+            body_bytes: integers(),
+            total: integers(),
+            windowed: integers(),
+            late: integers(),
+            duplicate: integers(),
+            rejected: integers(),
+            unscored: integers(),
+            windows: integers(),
+            alarms: integers(),
+            event_time_min: Vec::with_capacity(envelopes),
+            event_time_max: Vec::with_capacity(envelopes),
+        }
+    }
+
     #[inline(always)]
     pub fn push(&mut self, count: &Count) {
         self.sequence_number.push(count.sequence_number);

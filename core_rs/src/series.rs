@@ -105,6 +105,15 @@ impl Store {
         self.order.is_empty()
     }
 
+    /// Makes room for so many series in all, with one window definition each.
+    pub fn reserve(&mut self, series: usize, duplicates: usize) {
+        let more = series.saturating_sub(self.len());
+        self.order.reserve(more);
+        self.identities.reserve(more);
+        self.windows.reserve(more);
+        self.recent.reserve(more * duplicates);
+    }
+
     pub fn identity(&self, index: u32) -> Identity {
         self.identities[index as usize]
     }

@@ -51,18 +51,18 @@ impl TumblingWindows {
                 )));
             }
             let Ok(mut kernel) = self.inner.lock() else { return Ok(None) };
-            let mut rows = Vec::new();
-            kernel.on_readings(series.values(), times.values(), values.values(), |closed| rows.push(*closed));
-            Ok(Some(table(&rows)))
+            let mut rows = Rows::default();
+            kernel.on_readings(series.values(), times.values(), values.values(), |closed| rows.push(closed));
+            Ok(Some(rows.into_table()))
         })?;
         closed.ok_or_else(|| poisoned(()))?.to_pyarrow(py)
     }
 
     fn flush<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let closed = py.detach(|| {
-            let mut rows = Vec::new();
-            self.inner.lock().ok()?.flush(|closed| rows.push(*closed));
-            Some(table(&rows))
+            let mut rows = Rows::default();
+            self.inner.lock().ok()?.flush(|closed| rows.push(closed));
+            Some(rows.into_table())
         });
         closed.ok_or_else(|| poisoned(()))?.to_pyarrow(py)
     }
@@ -82,29 +82,60 @@ fn column<'a, T>(
     })
 }
 
-fn table(rows: &[Closed]) -> RecordBatch {
-    let integers = |value: fn(&Closed) -> i64| Arc::new(rows.iter().map(value).collect::<Int64Array>()) as ArrayRef;
-    let floats =
-        |value: fn(&Closed) -> Option<f64>| Arc::new(rows.iter().map(value).collect::<Float64Array>()) as ArrayRef;
-    let columns: [(&str, ArrayRef); 12] = [
-        ("series", Arc::new(UInt32Array::from_iter_values(rows.iter().map(|row| row.series)))),
-        ("window_start", integers(|row| row.pane.start)),
-        ("count", integers(|row| row.pane.stats.count as i64)),
-        ("mean", floats(|row| row.pane.stats.mean())),
-        ("min", floats(|row| Some(row.pane.stats.min))),
-        ("max", floats(|row| Some(row.pane.stats.max))),
-        ("first", floats(|row| Some(row.pane.stats.first))),
-        ("last", floats(|row| Some(row.pane.stats.last))),
-        ("std", floats(|row| row.pane.stats.std())),
-        ("first_time", integers(|row| row.pane.stats.first_time)),
-        ("last_time", integers(|row| row.pane.stats.last_time)),
-        ("slope_per_s", floats(|row| row.pane.stats.slope_per_s())),
-    ];
-    let nullable = |kind: &DataType| *kind == DataType::Float64;
-    let fields = columns
-        .iter()
-        .map(|(name, column)| Field::new(*name, column.data_type().clone(), nullable(column.data_type())));
-    let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
-    RecordBatch::try_new(schema, columns.into_iter().map(|(_, column)| column).collect())
-        .expect("columns of one length")
+/// Closed windows, a column each.
+#[derive(Default)]
+struct Rows {
+    series: Vec<u32>,
+    window_start: Vec<i64>,
+    count: Vec<i64>,
+    mean: Vec<Option<f64>>,
+    min: Vec<f64>,
+    max: Vec<f64>,
+    first: Vec<f64>,
+    last: Vec<f64>,
+    std: Vec<Option<f64>>,
+    first_time: Vec<i64>,
+    last_time: Vec<i64>,
+    slope_per_s: Vec<Option<f64>>,
+}
+
+impl Rows {
+    fn push(&mut self, closed: &Closed) {
+        let stats = &closed.pane.stats;
+        self.series.push(closed.series);
+        self.window_start.push(closed.pane.start);
+        self.count.push(stats.count as i64);
+        self.mean.push(stats.mean());
+        self.min.push(stats.min);
+        self.max.push(stats.max);
+        self.first.push(stats.first);
+        self.last.push(stats.last);
+        self.std.push(stats.std());
+        self.first_time.push(stats.first_time);
+        self.last_time.push(stats.last_time);
+        self.slope_per_s.push(stats.slope_per_s());
+    }
+
+    fn into_table(self) -> RecordBatch {
+        let columns: [(&str, ArrayRef); 12] = [
+            ("series", Arc::new(UInt32Array::from(self.series))),
+            ("window_start", Arc::new(Int64Array::from(self.window_start))),
+            ("count", Arc::new(Int64Array::from(self.count))),
+            ("mean", Arc::new(Float64Array::from(self.mean))),
+            ("min", Arc::new(Float64Array::from(self.min))),
+            ("max", Arc::new(Float64Array::from(self.max))),
+            ("first", Arc::new(Float64Array::from(self.first))),
+            ("last", Arc::new(Float64Array::from(self.last))),
+            ("std", Arc::new(Float64Array::from(self.std))),
+            ("first_time", Arc::new(Int64Array::from(self.first_time))),
+            ("last_time", Arc::new(Int64Array::from(self.last_time))),
+            ("slope_per_s", Arc::new(Float64Array::from(self.slope_per_s))),
+        ];
+        let field = |(name, column): &(&str, ArrayRef)| {
+            Field::new(*name, column.data_type().clone(), *column.data_type() == DataType::Float64)
+        };
+        let schema = Arc::new(Schema::new(columns.iter().map(field).collect::<Vec<_>>()));
+        let columns = columns.into_iter().map(|(_, column)| column).collect();
+        RecordBatch::try_new(schema, columns).expect("columns of one length")
+    }
 }

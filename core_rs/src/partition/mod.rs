@@ -152,7 +152,7 @@ impl Partition {
     /// Second half of `on_batch`: moves the state over the batch that was decoded last.
     pub fn analyse(&mut self, batch: &Batch<'_>) -> Output {
         let mut decoded = std::mem::take(&mut self.decoded);
-        let mut walk = Walk::new(self.last_sequence, decoded.value.len());
+        let mut walk = Walk::new(self.last_sequence, batch.sequence_numbers.len(), decoded.value.len());
         for envelope in 0..batch.sequence_numbers.len() {
             if self.skip[envelope] {
                 walk.out.redelivered += 1;
@@ -347,7 +347,7 @@ impl Partition {
             )));
         }
         self.journal_ordinal = ordinal;
-        let mut walk = Walk::new(self.last_sequence, 0);
+        let mut walk = Walk::new(self.last_sequence, 1, 0);
         if let Some(enqueued_time) = self.newest_enqueued {
             self.last_sequence = sequence_number;
             walk.begin(Count { sequence_number, enqueued_time, ..Count::default() });

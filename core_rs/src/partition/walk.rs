@@ -2,7 +2,7 @@
 
 use crate::check::Candidate;
 use crate::decode::Decoded;
-use crate::output::{Cause, Count, DUPLICATE, LATE, Output, RejectedRow, WINDOWED, WindowRow};
+use crate::output::{Cause, Count, CountRows, DUPLICATE, LATE, Output, RejectedRow, WINDOWED, WindowRow};
 use crate::series::Outcome;
 
 /// Progress through one batch.
@@ -17,8 +17,8 @@ pub(super) struct Walk {
 }
 
 impl Walk {
-    pub(super) fn new(follows: i64, readings: usize) -> Self {
-        let mut out = Output { follows, ..Output::default() };
+    pub(super) fn new(follows: i64, envelopes: usize, readings: usize) -> Self {
+        let mut out = Output { follows, counts: CountRows::with_capacity(envelopes), ..Output::default() };
         out.readings.cause.reserve(readings);
         out.readings.outcome.reserve(readings);
         out.readings.windows_missed.reserve(readings);
