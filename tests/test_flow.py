@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
@@ -15,6 +16,8 @@ import pytest
 from alumicatalyst.gate import Gate
 from alumicatalyst.lake import Lake
 from alumicatalyst.lake.doctor import examine
+from alumicatalyst.operator import COMMAS_MAX, _edges_between_rows
+from alumicatalyst.sources import envelopes
 
 ROOT = Path(__file__).parents[1]
 LOOP = [sys.executable, "-m", "alumicatalyst.cli.main", "run", "--runner", "loop"]
@@ -110,6 +113,17 @@ def test_i6_the_gate_holds_back_what_would_pile_up_and_leaves_other_processes_al
     gate.leave("near/1/0")
     assert gate.is_open("near/1/0")
     assert gate.is_open("far/1/0"), "nothing of it ever comes back to this process"
+
+
+def test_i6_a_batch_of_very_many_very_small_items_is_analysed_in_parts():
+    bodies = [b"[" + b",".join([b"1"] * 65_000) + b"]"] * 60
+    batch = envelopes(bodies, list(range(60)), [0] * 60)
+    for cut in (batch, batch.slice(7, 41)):
+        inner = sorted(_edges_between_rows(cut.column("body")))
+        parts = [end - start for start, end in itertools.pairwise([0, *inner, cut.num_rows])]
+        assert len(parts) > 2
+        assert max(parts) * 65_000 <= COMMAS_MAX * 1.1
+    assert _edges_between_rows(batch.slice(0, 9).column("body")) == set()
 
 
 def test_i2_an_output_survives_the_way_between_processes(tmp_path):

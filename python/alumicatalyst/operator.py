@@ -33,8 +33,9 @@ STATE_READINGS_MAX = 20_000_000
 # Kinds of journal rows that say what happened and change no state.
 _RECORDS = ("state_loss", "input")
 
-# Bodies analysed at once. The smallest readings that can be rejected are two bytes long, and each costs a row.
-BYTES_MAX = 2 << 20
+# Commas in the bodies that are analysed at once: there are no more readings than commas and envelopes. A good reading
+# has several; what is rejected may be two bytes long, and a batch of that has many more rows than any other.
+COMMAS_MAX = 1_000_000
 
 _OUTCOMES = ("windowed", "late", "duplicate", "rejected")
 
@@ -147,16 +148,14 @@ class Analysis:
         return [row.ordinal for row in self._pending]
 
     def _cut(self, envelopes: pa.RecordBatch) -> list[pa.RecordBatch]:
-        """Cut a batch behind every envelope after which a journal row stands, and where it is large."""
+        """Cut a batch behind every envelope after which a journal row stands, and where it may have too many rows."""
         if envelopes.num_rows == 0:
             return [envelopes]
         edges = {0, envelopes.num_rows}
         if self._pending:
             numbers = np.maximum.accumulate(envelopes.column("sequence_number").to_numpy())
             edges |= {int(np.searchsorted(numbers, row.after_sequence, side="right")) for row in self._pending}
-        if envelopes.nbytes > BYTES_MAX:
-            size = pc.cumulative_sum(pc.binary_length(envelopes.column("body"))).to_numpy()
-            edges |= {int(at) + 1 for at in np.flatnonzero(np.diff(size // BYTES_MAX))}
+        edges |= _edges_between_rows(envelopes.column("body"))
         return [envelopes.slice(start, end - start) for start, end in itertools.pairwise(sorted(edges))]
 
     def _apply_journal(self, partition: Partition) -> list[Output]:
@@ -210,3 +209,17 @@ class Analysis:
         if output.watermark_us is not None and output.partition_time_us is not None:
             delay_us = output.partition_time_us - output.watermark_us
             metrics.WATERMARK_DELAY_SECONDS.labels(name).set(delay_us / 1e6)
+
+
+def _edges_between_rows(bodies: pa.LargeBinaryArray) -> set[int]:
+    """Return where to cut bodies so that no part has many more commas than allowed."""
+    _, offsets, data = bodies.buffers()
+    ends = np.frombuffer(offsets, np.int64)[bodies.offset : bodies.offset + len(bodies) + 1]
+    size = int(ends[-1] - ends[0])
+    if size <= COMMAS_MAX:
+        return set()
+    commas = np.count_nonzero(np.frombuffer(data, np.uint8)[ends[0] : ends[-1]] == ord(","))
+    if commas <= COMMAS_MAX:
+        return set()
+    part = max(1, size * COMMAS_MAX // int(commas))
+    return {int(at) + 1 for at in np.flatnonzero(np.diff((ends[1:] - ends[0]) // part))}
