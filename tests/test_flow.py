@@ -113,6 +113,10 @@ def test_i6_the_gate_holds_back_what_would_pile_up_and_leaves_other_processes_al
     gate.leave("near/1/0")
     assert gate.is_open("near/1/0")
     assert gate.is_open("far/1/0"), "nothing of it ever comes back to this process"
+    for _ in range(9):
+        gate.leave("foreign/1/0")
+    gate.enter("near/1/0")
+    assert not gate.is_open("near/1/0"), "what another process reads makes no room here"
 
 
 def test_i6_a_batch_of_very_many_very_small_items_is_analysed_in_parts():

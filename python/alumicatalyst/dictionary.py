@@ -238,7 +238,7 @@ def _compare(
     lost, changed = [], []
     names = [{window["name"] for window in side["windows"]} for side in (before, after)]
     if before["unit"] != after["unit"]:
-        lost.append(f"unit {before['unit']} -> {after['unit']}: all windows start over")
+        lost.append(f"unit {before['unit']} -> {after['unit']}: windows end, readings are late until the next begin")
     else:
         lost += [f"windows {name} close and end" for name in sorted(names[0] - names[1])]
         changed += [f"windows {name} begin" for name in sorted(names[1] - names[0])]

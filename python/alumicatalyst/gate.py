@@ -48,12 +48,15 @@ class Gate:
     def arrive(self, partition: str) -> None:
         """A partition's analysis is in this process: from now on its batches count."""
         with self._lock:
-            self._sent.setdefault(partition, 0)
-            self._done.setdefault(partition, 0)
+            if partition in self._sent:
+                self._done.setdefault(partition, 0)
 
     def leave(self, partition: str) -> None:
         """A batch has reached the sinks' buffers, which have bounds of their own."""
         with self._lock:
-            self._sent.setdefault(partition, 0)
-            self._done[partition] = self._done.get(partition, 0) + 1
+            done = self._done.get(partition, 0)
+            if done >= self._sent.get(partition, 0):
+                # It was read in another process, whose gate it entered.
+                return
+            self._done[partition] = done + 1
         metrics.IN_FLIGHT_BATCHES.dec()

@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -20,10 +20,11 @@ from alumicatalyst.sinks.lake import LakeSink
 from alumicatalyst.sources import AS_SET, FiniteSource, MovingStart
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from alumicatalyst._core import Dictionary
     from alumicatalyst.lake import Lake
+    from alumicatalyst.lake.journal import JournalRow
     from alumicatalyst.lake.resume import Resume
     from alumicatalyst.settings import Settings
     from alumicatalyst.sources import Reader, Source
@@ -45,10 +46,10 @@ class Intake:
             dictionary=pipeline.dictionary,
             first_sequence=source.first_sequence(partition),
             begins_after=source.begins_after(partition) if isinstance(source, MovingStart) else None,
+            check=self._check_input,
             **pipeline.accept,
         )
-        if isinstance(source, FiniteSource):
-            self._check_input(source)
+        self._journal_input()
         after = AS_SET if self.resume.fresh else self.resume.after
         self._reader: Reader = source.open(partition, after, self.resume.claim)
         # Where a state was taken between the last row and the flush, nothing is left to read, and yet the flush is due.
@@ -56,16 +57,20 @@ class Intake:
         self._lag_at = 0.0
         self.finished = False
 
-    def _check_input(self, source: FiniteSource) -> None:
-        """Compare a finite input with what the journal knows of it, and journal what was added."""
-        bodies = [json.loads(row.body) for row in self.resume.journal]
-        known = [body["input"] for body in bodies if "input" in body]
-        if known:
+    def _check_input(self, journal: Sequence[JournalRow]) -> None:
+        """Compare a finite input with what the journal knows of it, before anything is claimed or journaled."""
+        source, known = self._pipeline.source, _inputs(journal)
+        if isinstance(source, FiniteSource) and known:
             source.check_input(known[-1])
-        now = source.input()
+
+    def _journal_input(self) -> None:
+        """Journal what a finite input consists of, if the journal does not say so yet."""
+        source = self._pipeline.source
+        now = source.input() if isinstance(source, FiniteSource) else {}
         body = json.dumps({"input": now}, sort_keys=True)
-        if now and (not known or json.loads(body)["input"] != known[-1]):
-            self._pipeline.lake.append_journal(self.resume, "input", self.resume.mark, body)
+        if now and [json.loads(body)["input"]] != _inputs(self.resume.journal)[-1:]:
+            after = max(self.resume.mark, *(row.after_sequence for row in self.resume.journal))
+            self._pipeline.lake.append_journal(self.resume, "input", after, body)
 
     def next(self) -> Batch | None:
         """Return the next batch, or None where there is nothing to do now. Never blocks."""
@@ -256,6 +261,10 @@ class Sink:
     def close(self) -> None:
         """Commit what is buffered and write the last states."""
         self._lake.close()
+
+
+def _inputs(journal: Sequence[JournalRow]) -> list[dict[str, Any]]:
+    return [body["input"] for row in journal if "input" in (body := json.loads(row.body))]
 
 
 def empty_envelopes() -> pa.RecordBatch:

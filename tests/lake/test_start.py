@@ -104,8 +104,11 @@ def test_a_loss_that_is_accepted_goes_on_with_what_the_source_still_holds(lake: 
     plant.run(lake, 29, state_every=1)
     accepted = take(lake, first_sequence=40, accept_state_loss=True)
     assert (accepted.after, accepted.journal[-1].after_sequence) == (39, 29)
-    # More expires while nothing is stored yet: the agreement covers it.
-    again = take(lake, first_sequence=45)
+    assert take(lake, first_sequence=40).after == 39, "what was accepted is not asked for again"
+    # More expires while nothing is stored yet: that was not agreed to.
+    with pytest.raises(LogExpired, match="a loss up to 39 was accepted, nothing is stored since"):
+        take(lake, first_sequence=45)
+    again = take(lake, first_sequence=45, accept_state_loss=True)
     assert (again.mark, again.after, again.state_loss, again.replays) == (29, 44, True, False)
     with pytest.raises(LakeGap, match="it goes on after 44, but the source begins at 44"):
         store(lake, again, 44, 50)

@@ -59,7 +59,7 @@ impl Partition {
         }
         closed.sort_by_key(|(key, _)| *key);
         next.due.extend(closed.into_iter().map(|(_, due)| due));
-        next.forget_retired();
+        next.bound_retired();
         *self = next;
     }
 
@@ -79,7 +79,7 @@ impl Partition {
         series.seen = old.seen;
         series.recent.clone_from(&old.recent);
         let mut kept = Vec::new();
-        // A value in another unit belongs in another window.
+        // A value in another unit does not go into a window that has begun; it waits for the next one.
         for windows in series.windows.iter_mut().filter(|_| metric.unit == metric_was.unit) {
             let definition = &metric.windows[windows.definition as usize];
             let same = |was: &&Windows| metric_was.windows[was.definition as usize] == *definition;
@@ -118,13 +118,17 @@ impl Partition {
         }
     }
 
-    /// Drops what no reading can fall into any more, as it would be rejected for its age.
-    fn forget_retired(&mut self) {
-        let oldest = self.catalog.definitions.iter().map(|definition| definition.metric.max_age_us).max().unwrap_or(0);
-        let Some(horizon) = self.newest_enqueued.map(|now| now - oldest) else { return };
-        self.retired.retain(|_, of_series| {
-            of_series.retain(|_, until| *until > horizon);
-            !of_series.is_empty()
-        });
+    /// Keeps as many retired series as there may be live ones; of more, those whose windows ended first are forgotten.
+    fn bound_retired(&mut self) {
+        let bound = self.dictionary.compiled().bounds.series as usize;
+        if self.retired.len() > bound {
+            let ended = |windows: &BTreeMap<String, i64>| windows.values().copied().max().unwrap_or(i64::MIN);
+            let mut by_end: Vec<_> =
+                self.retired.iter().map(|(series, windows)| (ended(windows), series.clone())).collect();
+            by_end.sort_unstable();
+            for (_, series) in by_end.drain(..self.retired.len() - bound) {
+                self.retired.remove(&series);
+            }
+        }
     }
 }

@@ -79,6 +79,7 @@ class Lake:
         first_sequence: int | None = None,
         contiguous: bool = True,
         begins_after: int | None = None,
+        check: Callable[[tuple[JournalRow, ...]], None] = lambda _journal: None,
     ) -> Resume:
         """Take a partition: claim it on every table, and learn where to start.
 
@@ -93,6 +94,8 @@ class Lake:
             begins_after: Where "latest" is now, the last sequence number or -1. Kept with the first journal row, so
                 that a process that is killed before its first commit does not begin at another place the next time.
 
+            check: Looks at the journal and raises what speaks against taking the partition.
+
         Raises:
             DictionaryChanged, LogExpired, IncarnationChanged, RolledBack: See there; nothing was claimed.
             ClaimLost: Another process took the partition meanwhile.
@@ -100,7 +103,7 @@ class Lake:
         """
         accept = Accept(accept_dictionary, accept_state_loss, accept_incarnation)
         with reported(f"take partition {partition}"):
-            return resume(self, partition, dictionary, accept, Held(first_sequence, contiguous), begins_after)
+            return resume(self, partition, dictionary, accept, Held(first_sequence, contiguous), begins_after, check)
 
     def state(self, partition: str, sequence_number: int) -> bytes:
         """Return a state, verified; StateError if it is missing or damaged."""

@@ -43,10 +43,11 @@ def dictionary_path(sha256: str) -> str:
 def record_dictionary(
     lake: Lake, partition: str, taken: int, look: Look, dictionary: DictionaryLike, begins_after: int | None
 ) -> Look:
-    """Record the first dictionary, or a change; it takes effect after everything that any table holds.
+    """Record the first dictionary, or a change; it takes effect after everything that any table or the journal holds.
 
     Not after the mark of `batches`: tables ahead of it hold rows made under the former dictionary, whose seal is still
-    to come and must count them under that one (I1). The first row also keeps where the partition begins.
+    to come and must count them under that one (I1). And not before a flush that was journaled, whose rows are still to
+    be made. The first row also keeps where the partition begins.
     """
     former = look.dictionary
     if former == dictionary.sha256:
@@ -57,7 +58,9 @@ def record_dictionary(
         body["replaces"] = look.others[-1]
     if not look.journal and look.blank and begins_after is not None:
         body["begins_after"] = begins_after
-    return _journal(lake, partition, taken, look, "dictionary", -1 if former is None else look.top, body)
+    flushes = [json.loads(row.body)["sequence_number"] for row in look.journal if row.kind == "flush"]
+    after = -1 if former is None else max(look.top, *flushes, -1)
+    return _journal(lake, partition, taken, look, "dictionary", after, body)
 
 
 def record_loss(lake: Lake, partition: str, taken: int, look: Look, start: Start, held: Held) -> Look:

@@ -14,6 +14,8 @@ from alumicatalyst.lake.start import find
 from alumicatalyst.log import get_logger
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from alumicatalyst.lake.journal import JournalRow
     from alumicatalyst.lake.lake import Lake
     from alumicatalyst.lake.look import Look
@@ -71,7 +73,13 @@ def check_partition(partition: str) -> None:
 
 
 def resume(
-    lake: Lake, partition: str, dictionary: DictionaryLike, accept: Accept, held: Held, begins_after: int | None
+    lake: Lake,
+    partition: str,
+    dictionary: DictionaryLike,
+    accept: Accept,
+    held: Held,
+    begins_after: int | None,
+    check: Callable[[tuple[JournalRow, ...]], None],
 ) -> Resume:
     """Take a partition: look, claim it, look again, and record what was accepted.
 
@@ -80,10 +88,12 @@ def resume(
     """
     check_partition(partition)
     first = look(lake, partition)
+    check(first.journal)
     _refuse(partition, first, dictionary, accept, find(lake, partition, first, held))
     taken = claim.take([lake.table(name) for name in tables.CLAIM_ORDER], partition, lake.retry)
     found = look(lake, partition, first)
     start = find(lake, partition, found, held)
+    check(found.journal)
     _refuse(partition, found, dictionary, accept, start)
     recorded = record_dictionary(lake, partition, taken, found, dictionary, begins_after)
     if start.lost:

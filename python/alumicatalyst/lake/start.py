@@ -73,10 +73,24 @@ def find(lake: Lake, partition: str, look: Look, held: Held) -> Start:
     )
 
 
+def _after_a_loss(look: Look, held: Held) -> Start:
+    """Begin where an accepted loss ended; what has expired since then was not accepted."""
+    loss = json.loads(next(row.body for row in reversed(look.journal) if row.kind == "state_loss"))
+    first = loss["first_sequence"]
+    settled = look.origin if first is None else max(look.origin, first - 1)
+    if not held.contiguous or first is None or held.after(settled) == settled:
+        return Start(held.after(look.origin))
+    return Start(
+        settled,
+        lost=f"a loss up to {settled} was accepted, nothing is stored since, and the source's oldest row is "
+        f"{held.first_sequence}: the rows in between have expired too",
+    )
+
+
 def _nothing_stored(look: Look, held: Held) -> Start:
     """Begin a partition of which nothing is stored, or nothing since a loss was accepted."""
     if look.origin >= 0:
-        return Start(held.after(look.origin))
+        return _after_a_loss(look, held)
     begins = look.begins_after
     if begins is None:
         return Start(-1)

@@ -40,9 +40,9 @@ class SourceSettings(Section):
 
     kind: Literal["eventhubs", "replay", "simulator"] = Field(
         default="eventhubs",
-        description="What is read: an Event Hub (or an IoT Hub's built-in endpoint), files, or a simulated plant. With "
-        "the wrong kind the other settings of this section do not fit, and the process stops at start with the first "
-        "one it misses.",
+        description="What is read: eventhubs (an IoT Hub's built-in endpoint is one too), replay (files) or simulator. "
+        "With the wrong kind the other settings of this section do not fit, and the process stops at start with the "
+        "first one it misses.",
     )
     name: str = Field(
         default="telemetry",
@@ -217,7 +217,7 @@ class Settings(BaseSettings):
     data_dir: Path = Field(
         default=Path("var"),
         description="The folder of the demo's hub, lake and logs, unless --directory names another. An "
-        "unwritable one stops the command that needs it; removing it loses nothing that the lake holds.",
+        "unwritable one stops the command that needs it; removing it removes them, and lake.uri where that lies in it.",
     )
     log_format: Literal["console", "json"] = Field(
         default="console",
