@@ -111,10 +111,6 @@ class Intake:
             metrics.SOURCE_LAG_ENVELOPES.labels(self.partition).set(lag[0])
             metrics.SOURCE_LAG_SECONDS.labels(self.partition).set(lag[1])
 
-    def lag(self) -> tuple[int, float] | None:
-        """Return how far behind the source's newest envelope this is: sequence numbers and seconds."""
-        return self._reader.lag()
-
     def close(self) -> None:
         """Stop reading."""
         self._reader.close()
