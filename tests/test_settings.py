@@ -74,7 +74,7 @@ def test_an_unknown_key_names_itself_the_allowed_ones_and_the_nearest(folder: Pa
 def test_an_unknown_section_is_refused(folder: Path) -> None:
     (folder / "alumicatalyst.toml").write_text("[lakes]\nuri = 'x'\n")
     with pytest.raises(
-        SettingsError, match=r"lakes .*allowed are dictionary, data_dir, log_format, source, lake, runner"
+        SettingsError, match=r"lakes .*allowed are dictionary, data_dir, log_format, source, lake, api, ledger, runner"
     ):
         load_settings()
 
@@ -108,6 +108,18 @@ def test_an_unknown_variable_is_refused_by_name(variable: str, monkeypatch: pyte
         ("lake__flush_interval_s", "0"),
         ("lake__state_interval_s", "-1"),
         ("lake__credential", "hunter2"),
+        ("api__url", "ftp://api.example"),
+        ("api__url", "http://"),
+        ("api__url", "http://127.0.0.1:port"),
+        ("api__url", "http://api.example:8040"),
+        ("api__url", "https://user:word@api.example"),
+        ("api__url", "https://api.example/?key=x"),
+        ("api__port", "65536"),
+        ("api__queue_rows_max", "0"),
+        ("api__retention_days", "inf"),
+        ("api__database_url", "mysql://host/store"),
+        ("api__database_url", "sqlite://"),
+        ("ledger__uri", "var/ledger"),
         ("runner__kind", "spark"),
         ("runner__metrics_port", "65536"),
         ("log_format", "xml"),
@@ -149,7 +161,30 @@ def test_several_paths_come_as_a_list_or_with_commas(folder: Path, monkeypatch: 
 LITERAL = "Endpoint=sb://plant.example/;SharedAccessKeyName=listen;SharedAccessKey=dGhpcyBpcyBzZWNyZXQ="
 
 
-@pytest.mark.parametrize("setting", ["source__connection_string", "lake__credential"])
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:8040", "http://localhost", "http://[::1]:1", "https://api.example/x"]
+)
+def test_the_forms_of_the_apis_address_are_accepted(url: str) -> None:
+    assert load_settings(api__url=url + "/").api.url == url
+
+
+@pytest.mark.parametrize("address", ["postgresql://me:hunter2@db/store", "postgresql:///store?password=hunter2"])
+def test_a_database_address_with_a_password_is_refused_and_not_repeated(address: str) -> None:
+    with pytest.raises(SettingsError, match="by reference, never itself") as caught:
+        load_settings(api__database_url=address)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_database_address_is_given_as_it_is_or_by_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    for address in ("sqlite:///var/api.sqlite", "sqlite:////srv/api.sqlite", "postgresql://me@db:5432/store"):
+        assert load_settings(api__database_url=address).api.reveal_database_url() == address
+    monkeypatch.setenv("HOT_STORE", "postgresql://me:hunter2@db/store")
+    settings = load_settings(api__database_url="env:HOT_STORE").api
+    assert settings.reveal_database_url() == "postgresql://me:hunter2@db/store"
+    assert "hunter2" not in repr(settings)
+
+
+@pytest.mark.parametrize("setting", ["source__connection_string", "lake__credential", "api__key"])
 def test_a_secret_itself_is_refused_and_not_repeated(setting: str) -> None:
     with pytest.raises(SettingsError, match="by reference, never itself") as caught:
         load_settings(**{setting: LITERAL})

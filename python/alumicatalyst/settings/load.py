@@ -12,7 +12,8 @@ from pydantic_settings import EnvSettingsSource, TomlConfigSettingsSource
 from pydantic_settings import SettingsError as SourceUnreadable
 
 from alumicatalyst.errors import SettingsError
-from alumicatalyst.settings.schema import ENVIRONMENT_PREFIX, Section, Settings
+from alumicatalyst.settings.schema import ENVIRONMENT_PREFIX, Settings
+from alumicatalyst.settings.section import Section
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -7,10 +7,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from alumicatalyst.settings.api import ApiSettings, LedgerSettings
 from alumicatalyst.settings.secret import Secret
+from alumicatalyst.settings.section import Count, Section
 
 ENVIRONMENT_PREFIX = "ALUMICATALYST_"
 
@@ -24,15 +26,8 @@ def _default_or_secret(value: str) -> str:
     return value if value == "default" else Secret(value)
 
 
-_Count = Annotated[int, Field(ge=1)]
 _Names = Annotated[list[str], NoDecode, BeforeValidator(_one_or_many)]
 _NAME = r"^[A-Za-z0-9._-]{1,64}$"
-
-
-class Section(BaseModel):
-    """A table of the settings file."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class SourceSettings(Section):
@@ -90,7 +85,7 @@ class SourceSettings(Section):
         description="A PEM file of certificate authorities for a broker with a private certificate; empty: the usual "
         "public ones. A wrong file ends in a TLS error and exit code 3; verification is never switched off.",
     )
-    batch_envelopes_max: _Count = Field(
+    batch_envelopes_max: Count = Field(
         default=5_000,
         description="Envelopes in one batch at most. Too few cost a Python round per handful of readings; too many "
         "make latency and memory grow. It never changes results.",
@@ -101,7 +96,7 @@ class SourceSettings(Section):
         "queue and the in-flight limit it bounds memory: too large and a backlog can exhaust it, too small and "
         "throughput falls.",
     )
-    queue_batches_max: _Count = Field(
+    queue_batches_max: Count = Field(
         default=4,
         description="Batches that a partition's reader holds ready. More only cost memory, partitions x batches x "
         "bytes; with 1 the reader waits for the flow and the flow for the reader.",
@@ -164,7 +159,7 @@ class LakeSettings(Section):
         description="Seconds after which buffered rows are committed. Shorter makes rows visible sooner and many "
         "small files, which slow every reader; longer makes more to read again after a crash.",
     )
-    flush_rows_max: _Count = Field(
+    flush_rows_max: Count = Field(
         default=1_000_000,
         description="Rows in the buffer at which they are committed before the interval is over. Too many cost "
         "memory (about 100 bytes a row), too few make many small files.",
@@ -184,7 +179,7 @@ class RunnerSettings(Section):
         description="The engine: Bytewax, or a plain loop in one thread. Both give the same rows and either "
         "continues what the other began; an unknown one is refused at start.",
     )
-    in_flight_batches_max: _Count = Field(
+    in_flight_batches_max: Count = Field(
         default=8,
         description="Batches on their way from the source to the sinks' buffers, over all partitions. Too many cost "
         "memory when the lake is slow; with fewer than there are partitions, partitions wait for one another.",
@@ -226,6 +221,8 @@ class Settings(BaseSettings):
     )
     source: SourceSettings = SourceSettings()
     lake: LakeSettings = LakeSettings()
+    api: ApiSettings = ApiSettings()
+    ledger: LedgerSettings = LedgerSettings()
     runner: RunnerSettings = RunnerSettings()
 
     @classmethod
