@@ -12,8 +12,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tests import oracle_json
-from tests.oracle_decode import Item, first_failure, items_of_object
+from tests.oracle_body import items_of_body
+from tests.oracle_decode import Item, first_failure
 from tests.oracle_statistics import statistics
 
 if TYPE_CHECKING:
@@ -127,33 +127,7 @@ class Oracle:
 
     def _items(self, body: bytes, properties: Mapping[str, str | None]) -> list[Item]:
         """Its readings and rejected readings in their order, or the one reason to reject it whole."""
-        bounds = self.dictionary["bounds"]
-        if len(body) > bounds["body_bytes"]:
-            return [Item.envelope("too_large")]
-        if not body.strip(b" \t\n\r"):
-            return [Item.envelope("empty_body")]
-        try:
-            body.decode("utf-8")
-        except UnicodeDecodeError:
-            return [Item.envelope("bad_encoding")]
-        try:
-            document = oracle_json.parse(body)
-        except oracle_json.BadJsonError:
-            return [Item.envelope("bad_json")]
-        if document.depth > bounds["depth"]:
-            return [Item.envelope("too_deep")]
-        root = document.root
-        if root.kind not in ("object", "array"):
-            return [Item.envelope("wrong_type")]
-        items: list[Item] = []
-        for node in [root] if root.kind == "object" else root.elements:
-            if node.kind == "object":
-                items += items_of_object(node, self.dictionary["payload"], properties)
-            else:
-                items.append(Item(node, failures={("wrong_type", "wrong_type")}))
-        if len(items) > bounds["readings_per_envelope"]:
-            return [Item.envelope("too_many_readings")]
-        return items
+        return items_of_body(body, self.dictionary["payload"], self.dictionary["bounds"], properties)
 
     def _definition(self, device: str, metric: str) -> Mapping[str, Any] | None:
         """What the dictionary says of a series: listed, or accepted as unknown, or nothing."""

@@ -49,10 +49,14 @@ class Document:
     depth: int
 
 
-def parse(text: bytes) -> Document:
+def parse(text: bytes, before: int = 0) -> Document:
     """Read one document; the text is known to be UTF-8.
 
     Containers that are still open lie on a stack, so that no nesting is too deep to be read.
+
+    Args:
+        text: The document, and white space around it.
+        before: How many bytes of its body stand before the text; places are counted from the body's start.
     """
     holder = Node("array", 0)
     stack = [holder]
@@ -61,7 +65,7 @@ def parse(text: bytes) -> Document:
     at = _skip(text, 0)
     while True:
         # Here a value is due.
-        node, at = _value_start(text, at)
+        node, at = _value_start(text, at, before)
         _attach(stack[-1], name, node)
         if node.kind in ("object", "array"):
             stack.append(node)
@@ -77,7 +81,7 @@ def parse(text: bytes) -> Document:
             here = text[at : at + 1]
             if here == _closing(stack[-1]):
                 at += 1
-                stack.pop().end = at
+                stack.pop().end = before + at
             elif here == b"," and (stack[-1].members or stack[-1].elements):
                 at = _skip(text, at + 1)
                 if stack[-1].kind == "object":
@@ -120,15 +124,16 @@ def _member_name(text: bytes, at: int) -> tuple[str, int]:
     return _unescape(found[0]), _skip(text, end + 1)
 
 
-def _value_start(text: bytes, at: int) -> tuple[Node, int]:
+def _value_start(text: bytes, at: int, before: int) -> tuple[Node, int]:
     """A scalar whole, or a container just opened."""
     if text[at : at + 1] in (b"{", b"["):
-        return Node("object" if text[at : at + 1] == b"{" else "array", at), at + 1
+        return Node("object" if text[at : at + 1] == b"{" else "array", before + at), at + 1
     for pattern, kind in SCALARS:
         found = pattern.match(text, at)
         if found is None:
             continue
-        return Node(kind, at, found.end(), _unescape(found[0]) if kind == "string" else found[0].decode()), found.end()
+        said = _unescape(found[0]) if kind == "string" else found[0].decode()
+        return Node(kind, before + at, before + found.end(), said), found.end()
     raise BadJsonError(f"expected a value at byte {at}")
 
 
