@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from tests.damage import AGAIN, BODIES, DAMAGES, RAW
 from tests.plants import HOUR, PLANTS, SECOND
+from tests.values import Values
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -71,6 +72,7 @@ class Writer:
         self.backlog_until = self.now
         self.sequence = -1
         self.sent: list[tuple[str, Mapping[str, Any], int]] = []
+        self.values = Values(rng)
 
     def write(self, envelopes: int) -> list[Envelope]:
         log: list[Envelope] = []
@@ -129,10 +131,10 @@ class Writer:
         if self.wide:
             metrics = [m for d, m in self.series if d == device]
             for each in self.rng.sample(metrics, self.rng.randint(1, len(metrics))):
-                made[self._renamed(each["name"])] = self._value(each)
+                made[self._renamed(each["name"])] = self.values.next(device, each)
         else:
             made[self.payload["metric"]] = self._renamed(metric["name"])
-            made[self.payload["value"]] = self._value(metric)
+            made[self.payload["value"]] = self.values.next(device, metric)
         if self.payload["quality"] and self.rng.random() < 0.3:
             made[self.payload["quality"]] = self.rng.choice([64, 192, 193, 32767, None])
         for extra in ("seq", "firmware"):
@@ -194,13 +196,3 @@ class Writer:
     def _renamed(self, name: str) -> str:
         sent_as = [old for old, new in self.payload["rename"].items() if new == name]
         return str(self.rng.choice([name, *sent_as]))
-
-    def _value(self, metric: Mapping[str, Any]) -> Any:
-        if metric["states"] is not None:
-            return self.rng.choice([*metric["states"], *metric["states"].values()])
-        if metric["range"] is None:
-            return self.rng.choice([self.rng.uniform(-1e3, 1e3), 0, -0.0, 5e-324, 1e15, 1e-15, 7, 1.7e308, -1.7e308])
-        lowest, highest = metric["range"]
-        how = metric["conversion"]
-        stored = self.rng.choice([round(self.rng.uniform(lowest, highest), 3), lowest, highest])
-        return stored / how["multiply"] * how["divide"] + how["subtract"]
