@@ -6,7 +6,6 @@ import json
 import signal
 import threading
 import time
-from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,8 +21,8 @@ if TYPE_CHECKING:
     from alumicatalyst.simulator.truth import Totals
 
 _SECOND_US = 1_000_000
-_BEFORE_NOW_S = 86_400
-_FAULTS = "What goes wrong on the way"
+_WAY = "What goes wrong on the way"
+_PLANT = "What goes wrong in the plant, in events per hour"
 _LOAD = "Load and packing"
 
 
@@ -53,7 +52,12 @@ def simulate(
     start: Annotated[
         str, typer.Option(help="First event time (RFC 3339). Else now, or as far before now as is to be simulated.")
     ] = "",
-    seconds: Annotated[float | None, typer.Option(min=0, help="How long to simulate; else until stopped.")] = None,
+    seconds: Annotated[
+        float | None, typer.Option(min=0, help="How long to simulate, the history not counted; else until stopped.")
+    ] = None,
+    history: Annotated[
+        str, typer.Option(help="Begin so long ago (30min) and send that at once; then go on at the speed given.")
+    ] = "",
     readings: Annotated[int | None, typer.Option(min=1, help="End after so many readings.")] = None,
     speed: Annotated[
         float | None,
@@ -83,27 +87,44 @@ def simulate(
     rate_multiplier: Annotated[
         float, typer.Option(help="Measure so many times as often.", rich_help_panel=_LOAD)
     ] = 1.0,
-    disorder: Annotated[float, typer.Option(help="Share of readings sent late.", rich_help_panel=_FAULTS)] = 0.0,
-    disorder_max: Annotated[float, typer.Option(help="By so many seconds at most.", rich_help_panel=_FAULTS)] = 30.0,
-    duplicates: Annotated[float, typer.Option(help="Share of readings sent twice.", rich_help_panel=_FAULTS)] = 0.0,
-    duplicate_max: Annotated[float, typer.Option(help="Within so many seconds.", rich_help_panel=_FAULTS)] = 10.0,
+    disorder: Annotated[float, typer.Option(help="Share of readings sent late.", rich_help_panel=_WAY)] = 0.0,
+    disorder_max: Annotated[float, typer.Option(help="By so many seconds at most.", rich_help_panel=_WAY)] = 30.0,
+    duplicates: Annotated[float, typer.Option(help="Share of readings sent twice.", rich_help_panel=_WAY)] = 0.0,
+    duplicate_max: Annotated[float, typer.Option(help="Within so many seconds.", rich_help_panel=_WAY)] = 10.0,
     bursts: Annotated[
         float,
-        typer.Option(help="Share of gateways that lose their line in each 10 minutes.", rich_help_panel=_FAULTS),
+        typer.Option(help="Share of gateways that lose their line in each 10 minutes.", rich_help_panel=_WAY),
     ] = 0.0,
     malformed: Annotated[
         float,
-        typer.Option(help="Share of readings, and of envelopes, that have to be rejected.", rich_help_panel=_FAULTS),
+        typer.Option(help="Share of readings, and of envelopes, that have to be rejected.", rich_help_panel=_WAY),
     ] = 0.0,
     reasons: Annotated[
         str,
         typer.Option(
             help="For these reasons only (bad_json,out_of_range); else for all that a broker lets through.",
-            rich_help_panel=_FAULTS,
+            rich_help_panel=_WAY,
         ),
     ] = "",
     silence: Annotated[
-        float, typer.Option(help="Share of devices silent for a while in each 10 minutes.", rich_help_panel=_FAULTS)
+        float, typer.Option(help="Share of devices silent for a while in each 10 minutes.", rich_help_panel=_WAY)
+    ] = 0.0,
+    anode_effects: Annotated[
+        float,
+        typer.Option(help="For each cell: its voltage rises, then jumps above 8 V.", rich_help_panel=_PLANT),
+    ] = 0.0,
+    stuck: Annotated[
+        float,
+        typer.Option(help="For each series: it freezes, or stays at an end of its scale.", rich_help_panel=_PLANT),
+    ] = 0.0,
+    drifts: Annotated[
+        float,
+        typer.Option(
+            help="For each series but states: it creeps away, past the nearest limit.", rich_help_panel=_PLANT
+        ),
+    ] = 0.0,
+    spikes: Annotated[
+        float, typer.Option(help="For each series but states: a few readings far off.", rich_help_panel=_PLANT)
     ] = 0.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the sums as JSON.")] = False,
 ) -> None:
@@ -111,6 +132,9 @@ def simulate(
 
     Values, times, delays and faults depend on the seed and the start alone: not on speed, destination or machine.
     Ctrl-C or SIGTERM ends the run in order, with the truth file complete.
+
+    Nothing goes wrong unless a rate says so. For every fault of the plant the truth names the alarm rules of the
+    dictionary that must find it: none for a value that freezes within its limits, or a spike shorter than a delay.
 
     [bold]Examples[/bold]
 
@@ -121,7 +145,9 @@ def simulate(
     alumicatalyst simulate --to var/day.parquet --seconds 86400 --start 2026-01-01T00:00:00Z
     """
     from alumicatalyst.dictionary import load
-    from alumicatalyst.simulator import Impairments, Plan, Simulator
+    from alumicatalyst.simulator import Impairments, Plan, ProcessFaults, Simulator
+    from alumicatalyst.simulator.begin import history_us, start_us
+    from alumicatalyst.simulator.expected import Expected
     from alumicatalyst.simulator.run import Pace, run
     from alumicatalyst.simulator.truth import Truth
 
@@ -130,6 +156,7 @@ def simulate(
     compiled_dictionary = load(dictionary)
     compiled = json.loads(compiled_dictionary.to_json())
     pace_speed = speed if speed is not None else (1.0 if to is None else 0.0)
+    past_us = history_us(history, pace_speed, start)
     impairments = Impairments(
         disorder=disorder,
         disorder_max_us=round(disorder_max * _SECOND_US),
@@ -141,7 +168,7 @@ def simulate(
         silence=silence,
     )
     plan = Plan(
-        start_us=_start_us(start, pace_speed, seconds, readings, compiled, plants * rate_multiplier),
+        start_us=start_us(start, pace_speed, seconds, readings, compiled, plants * rate_multiplier) - past_us,
         seed=seed,
         pack_us=round(pack * _SECOND_US),
         pack_by=pack_by.value,
@@ -149,6 +176,7 @@ def simulate(
         plants=plants,
         rate_multiplier=rate_multiplier,
         impairments=impairments,
+        faults=ProcessFaults(anode_effects=anode_effects, stuck=stuck, drifts=drifts, spikes=spikes),
     )
     simulator = Simulator(compiled, plan)
     if dictionary_out is not None:
@@ -157,10 +185,14 @@ def simulate(
     _stop_on_signals(stop)
     destination = _open(to, connection_string, hub, simulator, stop)
     header = {"seed": seed, "start": _text(plan.start_us), "dictionary": compiled_dictionary.sha256, **_options(plan)}
-    record = None if truth is None else Truth(truth, simulator.fleet, header)
+    expected = None
+    if simulator.fleet.faults is not None:
+        expected = Expected(simulator.fleet, simulator.fleet.faults, plan.start_us)
+    record = None if truth is None else Truth(truth, simulator.fleet, header, expected)
     pace = Pace(
         speed=pace_speed,
-        end_us=None if seconds is None else plan.start_us + round(seconds * _SECOND_US),
+        history_us=past_us,
+        end_us=None if seconds is None else plan.start_us + past_us + round(seconds * _SECOND_US),
         readings_max=readings,
     )
     began = time.monotonic()
@@ -176,6 +208,7 @@ def simulate(
         **totals.as_dict(),
         "silenced": simulator.silenced,
         "waiting": simulator.waiting,
+        **({} if record is None else {"faults": dict(sorted(record.faults.items())), "alarms": record.alarms}),
         "seed": seed,
         "start": _text(plan.start_us),
         "seconds": round(time.monotonic() - began, 3),
@@ -208,33 +241,6 @@ def _write_dictionary(path: Path, compiled: dict[str, Any], plants: int) -> None
     path.write_text(Dictionary.from_json(json.dumps(scaled(compiled, plants))).to_json(), encoding="utf-8")
 
 
-def _start_us(
-    start: str, speed: float, seconds: float | None, readings: int | None, compiled: dict[str, Any], scale: float
-) -> int:
-    """Return the first event time: as given, now for real time, else so early that all that is wanted is past."""
-    now = datetime.now(UTC).replace(microsecond=0)
-    if start:
-        try:
-            given = datetime.fromisoformat(start)
-        except ValueError:
-            given = None
-        if given is None or given.tzinfo is None:
-            raise InputError(f"couldn't read --start: {start!r}; write a time with its offset, as 2026-01-31T06:00:00Z")
-        return round((given - datetime(1970, 1, 1, tzinfo=UTC)) / timedelta(microseconds=1))
-    if speed == 1.0:
-        back = 0.0
-    elif seconds is not None:
-        back = seconds + 1.0
-    elif readings is not None:
-        metrics = compiled["metrics"]
-        rate = sum(_SECOND_US / (metrics[s["metric"]]["every_us"] or 30 * _SECOND_US) for s in compiled["series"])
-        # Some more than needed: packs end late, and a fault can take readings away.
-        back = 1.2 * readings / (rate * scale) + 60.0
-    else:
-        back = _BEFORE_NOW_S
-    return int((now.timestamp() - back) // 1) * _SECOND_US
-
-
 def _options(plan: Plan) -> dict[str, Any]:
     impairments = plan.impairments
     return {
@@ -251,6 +257,10 @@ def _options(plan: Plan) -> dict[str, Any]:
         "malformed": impairments.malformed,
         "reasons": list(impairments.reasons),
         "silence": impairments.silence,
+        "anode_effects": plan.faults.anode_effects,
+        "stuck": plan.faults.stuck,
+        "drifts": plan.faults.drifts,
+        "spikes": plan.faults.spikes,
     }
 
 
@@ -278,6 +288,9 @@ def _report(summary: dict[str, Any], to: Path | None, truth: Path | None) -> str
         lines.append("done to them: " + ", ".join(f"{name} {count:,}" for name, count in summary["done"].items()))
     if summary["rejected"]:
         lines.append("to be rejected: " + ", ".join(f"{name} {count:,}" for name, count in summary["rejected"].items()))
+    if summary.get("faults"):
+        faults = ", ".join(f"{name} {count:,}" for name, count in summary["faults"].items())
+        lines.append(f"wrong in the plant: {faults}; alarms to be raised: {summary['alarms']:,}")
     if summary["silenced"] or summary["waiting"]:
         lines.append(f"never sent: {summary['silenced']:,} silenced, {summary['waiting']:,} still on their way")
     if to is not None:

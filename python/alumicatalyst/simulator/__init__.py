@@ -1,7 +1,7 @@
-"""A simulated plant: the devices of a dictionary, what they measure, and what goes wrong on the way to the broker."""
+"""A simulated plant: the devices of a dictionary, what they measure, and what goes wrong there and on the way."""
 
 from alumicatalyst.simulator.engine import Released, Simulator
-from alumicatalyst.simulator.plan import REASONS, Impairments, Plan
+from alumicatalyst.simulator.plan import REASONS, Impairments, Plan, ProcessFaults
 from alumicatalyst.simulator.spoil import Impaired
 
-__all__ = ["REASONS", "Impaired", "Impairments", "Plan", "Released", "Simulator"]
+__all__ = ["REASONS", "Impaired", "Impairments", "Plan", "ProcessFaults", "Released", "Simulator"]

@@ -1,4 +1,4 @@
-"""What is to be simulated: the seed, the start, the packing, and how often something goes wrong on the way."""
+"""What is to be simulated: the seed, the start, the packing, and how often something goes wrong in it or on the way."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ SECOND_US = 1_000_000
 MINUTE_US = 60 * SECOND_US
 # Outages and silences fall into slots of this length and never leave theirs, which bounds how long a reading can wait.
 SLOT_US = 10 * MINUTE_US
+# A series has at most one fault of the process in a slot of this length, which holds the whole of it.
+FAULT_SLOT_US = 20 * MINUTE_US
+FAULTS_PER_HOUR_MAX = 60 * MINUTE_US // FAULT_SLOT_US
 # Laboratory values (measured once an hour or less often) are typed in this long after the sample was taken.
 LABORATORY_MIN_US = 10 * MINUTE_US
 LABORATORY_MAX_US = 40 * MINUTE_US
@@ -88,6 +91,37 @@ class Impairments:
 
 
 @dataclass(frozen=True, slots=True)
+class ProcessFaults:
+    """How often something goes wrong in the plant itself, in events per hour.
+
+    Attributes:
+        anode_effects: For each cell: its voltage rises for minutes, then jumps to 10 to 40 V for 1 to 3.
+        stuck: For each series: the value freezes, or stays at an end of its scale, or at a state that has an alarm.
+        drifts: For each series that is no state: the value creeps away, past the nearest limit if it has one.
+        spikes: For each series that is no state: 2 to 8 readings are far off.
+    """
+
+    anode_effects: float = 0.0
+    stuck: float = 0.0
+    drifts: float = 0.0
+    spikes: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check that the rates leave room: a series has one fault at a time."""
+        rates = {name: getattr(self, name) for name in ("anode_effects", "stuck", "drifts", "spikes")}
+        for name, rate in rates.items():
+            if not 0.0 <= rate <= FAULTS_PER_HOUR_MAX:
+                raise InputError(
+                    f"couldn't use the rate of {name}: {rate}; give 0 to {FAULTS_PER_HOUR_MAX} events an hour"
+                )
+        if sum(rates.values()) > FAULTS_PER_HOUR_MAX:
+            raise InputError(
+                f"couldn't fit {sum(rates.values()):g} faults an hour into a series; give rates of "
+                f"{FAULTS_PER_HOUR_MAX} or less together"
+            )
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What decides every byte of a simulation; how it is paced and where it goes is not part of it.
 
@@ -101,6 +135,8 @@ class Plan:
         plants: Copies of the dictionary's plant; the first has the dictionary's names, the others a prefix "p2-".
         rate_multiplier: How many times as often as the dictionary says the devices measure.
         readings_per_envelope_max: A larger pack, such as the backlog of an outage, is sent in several envelopes.
+        impairments: What goes wrong on the way to the broker.
+        faults: What goes wrong in the plant.
     """
 
     start_us: int
@@ -112,6 +148,7 @@ class Plan:
     rate_multiplier: float = 1.0
     readings_per_envelope_max: int = 500
     impairments: Impairments = field(default_factory=Impairments)
+    faults: ProcessFaults = field(default_factory=ProcessFaults)
 
     def __post_init__(self) -> None:
         """Check the bounds that later arithmetic relies on."""

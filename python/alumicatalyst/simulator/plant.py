@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from alumicatalyst.errors import InputError
+from alumicatalyst.simulator.faults import Fault, Faults
 from alumicatalyst.simulator.noise import keys_of
-from alumicatalyst.simulator.plan import LABORATORY_MAX_US, MINUTE_US, SECOND_US, Plan
+from alumicatalyst.simulator.plan import LABORATORY_MAX_US, MINUTE_US, SECOND_US, Plan, ProcessFaults
 from alumicatalyst.simulator.signals import Points, Signal, signal_for
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class Fleet:
         phase_us: When in its interval a series is measured.
         decimals: Digits after the point of a value as sent.
         groups: The same series by signal.
+        faults: What goes wrong in the plant; None: nothing does.
         microseconds: Event times need more than milliseconds.
         per_second: Readings a second over all series.
     """
@@ -72,6 +74,7 @@ class Fleet:
     plant_keys: NDArray[np.uint64]
     key_keys: NDArray[np.uint64]
     groups: list[Group]
+    faults: Faults | None
     microseconds: bool
     per_second: float
 
@@ -81,16 +84,15 @@ class Fleet:
         """Return event times and values (as whole numbers of the last decimal) of measurements of a group's series."""
         chosen = group.series
         times_us = index * group.every_us + self.phase_us[chosen][position]
-        points = Points(
-            device_keys=self.device_keys[self.device[chosen]],
-            series_keys=self.series_keys[chosen],
-            plant_keys=self.plant_keys[chosen],
-            row=position,
-            times_us=times_us,
-            index=index,
-            metric=group.metric,
-        )
-        values = group.signal(points)
+        values = self._undisturbed(group, position, index, times_us)
+        if self.faults is not None:
+
+            def at(fault: Fault, other: int) -> float:
+                place, one = np.flatnonzero(chosen == fault.series), np.array([other])
+                time_us = one * group.every_us + self.phase_us[fault.series]
+                return float(self._undisturbed(group, place, one, time_us)[0])
+
+            values = self.faults.disturb(group, chosen[position], index, times_us, values, at)
         if group.metric["states"] is not None:
             return times_us, values.astype(np.int64)
         if group.metric["range"] is not None:
@@ -100,6 +102,28 @@ class Fleet:
             values = np.clip(values, low + margin, high - margin)
         sent = _as_sent(values, group.metric["conversion"]) * (10.0**group.decimals / group.step)
         return times_us, np.rint(sent).astype(np.int64) * group.step
+
+    def canonical(self, series: int, mantissas: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return a series' values in the canonical unit, as a reader of what was sent has them."""
+        conversion = self.metrics[int(self.metric[series])]["conversion"]
+        sent = mantissas / 10.0 ** int(self.decimals[series])
+        return np.asarray((sent - conversion["subtract"]) * conversion["multiply"] / conversion["divide"])
+
+    def _undisturbed(
+        self, group: Group, position: NDArray[np.int64], index: NDArray[np.int64], times_us: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
+        """Return what a group's series measure while nothing is wrong in the plant."""
+        chosen = group.series
+        points = Points(
+            device_keys=self.device_keys[self.device[chosen]],
+            series_keys=self.series_keys[chosen],
+            plant_keys=self.plant_keys[chosen],
+            row=position,
+            times_us=times_us,
+            index=index,
+            metric=group.metric,
+        )
+        return group.signal(points)
 
 
 def _as_sent(values: Any, conversion: Mapping[str, float]) -> Any:
@@ -201,6 +225,8 @@ def build_fleet(compiled: Compiled, plan: Plan, accept: Callable[[str, str], boo
         f"{d}/{metrics[m]['name']}"
         for d, m in zip(np.array(list(devices), object)[table[:, 0]], table[:, 2], strict=True)
     ]
+    series_keys = keys_of(plan.seed, "series", series_names)
+    fault_keys = series_keys ^ keys_of(plan.seed, "purpose", ["fault"])
     groups = _groups(table, list(devices), plan, compiled, names)
     decimals = np.zeros(len(table), np.int64)
     for group in groups:
@@ -215,11 +241,12 @@ def build_fleet(compiled: Compiled, plan: Plan, accept: Callable[[str, str], boo
         metric=table[:, 2],
         phase_us=phase,
         decimals=decimals,
-        series_keys=keys_of(plan.seed, "series", series_names),
+        series_keys=series_keys,
         device_keys=device_keys,
         plant_keys=plant_keys[table[:, 3]],
         key_keys=keys_of(plan.seed, "key", list(keys)),
         groups=groups,
+        faults=None if plan.faults == ProcessFaults() else Faults(plan.faults, fault_keys, phase),
         microseconds=bool((every % 1000 != 0).any()),
         per_second=float((SECOND_US / every).sum()),
     )

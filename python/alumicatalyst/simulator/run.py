@@ -30,11 +30,13 @@ class Pace:
 
     Attributes:
         speed: Seconds simulated in a second; 0: as fast as possible. Now is never passed.
+        history_us: So much is simulated as fast as possible before the speed counts.
         end_us: No reading is measured from then on; None: until stopped.
         readings_max: Ends after the envelope that reaches this number.
     """
 
     speed: float = 1.0
+    history_us: int = 0
     end_us: int | None = None
     readings_max: int | None = None
 
@@ -64,7 +66,8 @@ def run(
             destination.close()
         finally:
             if truth is not None:
-                truth.close({**totals.as_dict(), "silenced": simulator.silenced, "waiting": simulator.waiting})
+                sums = {**totals.as_dict(), "silenced": simulator.silenced, "waiting": simulator.waiting}
+                truth.close(sums, simulator.now_us)
     return totals
 
 
@@ -78,13 +81,13 @@ def _send_all(
     progress: Callable[[Totals, int], None] | None,
     now: Callable[[], float],
 ) -> None:
-    begun, start_us = now(), simulator.plan.start_us
+    begun, paced_us = now(), simulator.plan.start_us + pace.history_us
     end_us = None if pace.end_us is None else simulator.floor(pace.end_us)
     while not stop.is_set() and (end_us is None or simulator.now_us < end_us):
         clock = now()
         allowed = int(clock * SECOND_US) - _MARGIN_US
         if pace.speed:
-            allowed = min(allowed, start_us + int((clock - begun) * pace.speed * SECOND_US))
+            allowed = min(allowed, paced_us + int((clock - begun) * pace.speed * SECOND_US))
         if end_us is not None:
             allowed = min(allowed, end_us)
         until = simulator.floor(min(allowed, simulator.now_us + simulator.step_us))

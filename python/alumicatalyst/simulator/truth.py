@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from alumicatalyst.simulator.engine import Released
+    from alumicatalyst.simulator.expected import Expected, Found
     from alumicatalyst.simulator.plant import Fleet
     from alumicatalyst.simulator.spoil import Impaired
 
@@ -84,10 +85,24 @@ class Totals:
 
 
 class Truth:
-    """Writes the truth beside a run. Complete once closed: its last line has the kind `totals`."""
+    """Writes the truth beside a run. Complete once closed: its last line has the kind `totals`.
 
-    def __init__(self, path: Path, fleet: Fleet, header: dict[str, Any]) -> None:
+    Args:
+        path: The file.
+        fleet: What is simulated.
+        header: What the first line says of the run.
+        expected: Follows the faults of the plant; None: it has none.
+
+    Attributes:
+        faults: Faults of the plant so far by kind, those that were cut not counted.
+        alarms: Alarms that they must raise.
+    """
+
+    def __init__(self, path: Path, fleet: Fleet, header: dict[str, Any], expected: Expected | None = None) -> None:
+        self.faults: Counter[str] = Counter()
+        self.alarms = 0
         self._fleet = fleet
+        self._expected = expected
         self._keys = [json.dumps(key) for key in fleet.partition_keys]
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("w", encoding="utf-8")
@@ -105,11 +120,33 @@ class Truth:
         ]
         lines.extend(_impaired_line(one) for one in released.impaired)
         self._file.write("".join(lines))
+        if self._expected is not None:
+            self._found(self._expected.add(released))
 
-    def close(self, totals: dict[str, Any]) -> None:
-        """Write the sums and close the file."""
-        self._line({"kind": "totals", **totals})
+    def close(self, totals: dict[str, Any], now_us: int) -> None:
+        """Write the faults that last beyond `now_us`, where the run ended, then the sums, and close the file."""
+        if self._expected is not None:
+            self._found(self._expected.close(now_us))
+        self._line({"kind": "totals", **totals, "faults": dict(sorted(self.faults.items())), "alarms": self.alarms})
         self._file.close()
+
+    def _found(self, found: list[Found]) -> None:
+        for one in found:
+            if one.complete:
+                self.faults[one.fault.kind] += 1
+                self.alarms += len(one.alarms)
+            self._line(
+                {
+                    "kind": "fault",
+                    "fault": one.fault.kind,
+                    "device": self._fleet.devices[int(self._fleet.device[one.fault.series])],
+                    "metric": self._fleet.metrics[int(self._fleet.metric[one.fault.series])]["name"],
+                    "from": as_text(one.fault.begin_us),
+                    "until": as_text(one.fault.end_us),
+                    "alarms": list(one.alarms),
+                    "complete": one.complete,
+                }
+            )
 
     def _line(self, content: dict[str, Any]) -> None:
         self._file.write(json.dumps(content, separators=(",", ":")) + "\n")
