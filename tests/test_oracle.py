@@ -11,7 +11,7 @@ from tests.logs import seeded_log
 from tests.oracle import Emission, Oracle
 from tests.oracle_decode import CHECKS, epoch_us, rfc3339_us
 from tests.oracle_json import BadJsonError, parse
-from tests.plants import ACCEPTING, NARROW, PLANTS, SECOND
+from tests.plants import ACCEPTING, NARROW, PLANTS, SECOND, metric
 
 NOON = 1_768_478_400  # 2026-01-15T12:00:00Z
 CORPUS = range(20)
@@ -20,8 +20,9 @@ CORPUS = range(20)
 class Pot:
     """Sends readings of pot-1's cell voltage: windows of 10 s and 1 min, out-of-orderness 5 s, idle 30 s."""
 
-    def __init__(self) -> None:
-        self.oracle = Oracle("test/1/0", ACCEPTING)
+    def __init__(self, *windows: int | tuple[int, int] | str) -> None:
+        given = metric("cell_voltage", *(windows or (10, 60)), range=[0.0, 100.0])
+        self.oracle = Oracle("test/1/0", ACCEPTING | {"metrics": [given, *ACCEPTING["metrics"][1:]]})
 
     def sends(self, *readings: tuple[float, float], at: float) -> Emission:
         body = json.dumps([{"dev": "pot-1", "m": "cell_voltage", "t": NOON + t, "v": v} for t, v in readings])
@@ -109,6 +110,87 @@ def test_a_flush_closes_everything_and_what_was_closed_stays_closed():
     assert [(r["outcome"], r["lateness_us"]) for r in out.readings] == [("late", 0)]
 
 
+def test_hopping_windows_overlap_and_a_reading_enters_each_that_covers_it():
+    pot = Pot((30, 10))
+    (reading,) = pot.sends((12, 4.0), at=12).readings
+    assert (reading["outcome"], reading["windows_missed"]) == ("windowed", 0)
+    # [-10, 20), [0, 30) and [10, 40) close one after the other, the last two panes of the last one empty.
+    assert spans(pot.sends((25, 5.0), at=25)) == [("30s/10s", -10, "watermark", 1)]
+    out = pot.sends((46, 6.0), at=46)
+    assert spans(out) == [("30s/10s", 0, "watermark", 2), ("30s/10s", 10, "watermark", 2)]
+    # The watermark is at 41 s: 35 s is too late for [10, 40) and in time for [20, 50) and [30, 60).
+    (reading,) = pot.sends((35, 7.0), at=46).readings
+    assert (reading["outcome"], reading["windows_missed"], reading["lateness_us"]) == ("windowed", 1, None)
+    (reading,) = pot.sends((19, 7.0), at=46).readings
+    assert (reading["outcome"], reading["windows_missed"], reading["lateness_us"]) == ("late", 3, 22 * SECOND)
+    assert spans(pot.oracle.flush(99)) == [
+        ("30s/10s", 20, "flush", 3),
+        ("30s/10s", 30, "flush", 2),
+        ("30s/10s", 40, "flush", 1),
+    ]
+
+
+def test_a_hopping_window_whose_last_pane_is_empty_closes_by_silence():
+    pot = Pot((30, 10))
+    pot.sends((5, 4.0), at=5)
+    # [-20, 10), [-10, 20) and [0, 30) end more than 30 s before 61 s.
+    out = pot.sends(at=61)
+    assert [
+        (*span[1:3], row["window_end"] // SECOND - NOON) for span, row in zip(spans(out), out.windows, strict=True)
+    ] == [
+        (-20, "idle", 10),
+        (-10, "idle", 20),
+        (0, "idle", 30),
+    ]
+
+
+def test_a_session_lasts_while_readings_are_closer_than_its_gap():
+    pot = Pot("session/10s")
+    pot.sends((1, 4.0), (10, 5.0), (19.5, 6.0), at=20)
+    assert spans(pot.sends((34.25, 6.0), at=35)) == []
+    out = pot.sends((34.5, 6.0), at=35)
+    (row,) = out.windows
+    assert spans(out) == [("session/10s", 1, "watermark", 3)]
+    assert row["window_end"] == (NOON + 29.5) * SECOND
+    pot.sends((44.5, 6.0), at=45)
+    assert spans(pot.oracle.flush(99)) == [("session/10s", 34.25, "flush", 2), ("session/10s", 44.5, "flush", 1)]
+
+
+def test_a_reading_joins_two_open_sessions():
+    pot = Pot("session/10s")
+    pot.sends((1, 4.0), (2, 4.5), (17, 6.0), (9, 5.0), at=10)
+    (row,) = pot.oracle.flush(99).windows
+    assert (row["window_start"], row["window_end"], row["count"]) == ((NOON + 1) * SECOND, (NOON + 27) * SECOND, 4)
+    assert (row["first"], row["last"], row["mean"]) == (4.0, 6.0, 4.875)
+
+
+def test_readings_a_gap_apart_do_not_share_a_session():
+    pot = Pot("session/10s")
+    pot.sends((1, 4.0), (11, 5.0), at=11)
+    assert spans(pot.oracle.flush(99)) == [("session/10s", 1, "flush", 1), ("session/10s", 11, "flush", 1)]
+
+
+def test_a_session_that_closed_takes_no_more_readings_and_those_after_it_begin_another():
+    pot = Pot("session/10s")
+    pot.sends((1, 4.0), at=1)
+    assert spans(pot.sends(at=41)) == [("session/10s", 1, "idle", 1)]
+    # The session ended at 11 s: the own window of 1 s ends then, that of 1.5 s after it.
+    out = pot.sends((0.5, 4.0), (1.5, 4.0), at=41)
+    assert [(r["outcome"], r["windows_missed"]) for r in out.readings] == [("late", 1), ("windowed", 0)]
+    assert spans(pot.oracle.flush(99)) == [("session/10s", 1.5, "flush", 1)]
+
+
+def test_windows_that_end_together_come_in_the_order_of_their_definitions():
+    pot = Pot((20, 10), "session/9s", 20)
+    pot.sends((11, 4.0), at=11)
+    assert [span[:2] for span in spans(pot.oracle.flush(99))] == [
+        ("20s/10s", 0),
+        ("session/9s", 11),
+        ("20s", 0),
+        ("20s/10s", 10),
+    ]
+
+
 def test_the_first_failure_wins():
     oracle = Oracle("test/1/0", NARROW)
     body = b'[{"deviceId":"pot-1","ts":"no","value":true,"value":1,"metric":"none","q":1},{"deviceId":""},5]'
@@ -135,7 +217,7 @@ def test_what_is_not_json_is_refused(text):
         parse(text)
 
 
-def test_i1_the_generated_logs_yield_every_outcome_and_every_reason():
+def test_i1_the_generated_logs_reach_everything():
     seen: Counter[str] = Counter()
     for plant, dictionary in PLANTS.items():
         for seed in CORPUS:
@@ -147,13 +229,43 @@ def test_i1_the_generated_logs_yield_every_outcome_and_every_reason():
             emissions.append(oracle.flush(oracle.last_sequence + 1))
             for out in emissions:
                 seen.update(row["outcome"] for row in out.readings)
+                seen.update(row["score_state"] for row in out.readings)
                 seen.update(row["reason"] for row in out.rejected)
                 seen.update(row["closed_by"] for row in out.windows)
+                seen.update(f"{row['transition']} {row['kind']}" for row in out.alarms)
                 seen["redelivered"] += out.redelivered
-                seen["windowed in spite of missed windows"] += sum(
-                    row["outcome"] == "windowed" and row["windows_missed"] > 0 for row in out.readings
-                )
+                seen.update(extremes(out))
     expected = {*CHECKS, "windowed", "late", "duplicate", "watermark", "idle", "flush", "redelivered"}
-    expected.add("windowed in spite of missed windows")
+    expected |= {"scored", "learning", "out_of_order", "off", *RARE}
+    kinds = ("above", "below", "rate_above", "rate_below", "score_above", "is")
+    expected |= {f"{transition} {kind}" for transition in ("raised", "cleared") for kind in kinds}
+    expected |= {f"updated {kind}" for kind in ("above", "below", "score_above")}
     assert {name for name in expected if seen[name] < 3} == set()
-    assert set(seen) == expected
+    assert set(seen) - expected <= {"updated rate_above", "updated rate_below"}
+
+
+RARE = (
+    "windowed in spite of missed windows",
+    "a hopping window whose last pane is empty",
+    "a session of many readings",
+    "the greatest score there is",
+    "late, yet in order",
+    "a score that is not kept",
+)
+
+
+def extremes(out: Emission) -> Counter[str]:
+    """How often something happened that the rows do not name."""
+    seen: Counter[str] = Counter()
+    for row in out.readings:
+        seen[RARE[0]] += row["outcome"] == "windowed" and row["windows_missed"] > 0
+        seen[RARE[3]] += row["exact_score"] == 1_000_000
+        seen[RARE[5]] += row["score_state"] == "scored" and row["score"] is None
+    for row in out.windows:
+        length, _, hop = row["window_name"].partition("/")
+        if length == "session":
+            seen[RARE[2]] += row["count"] > 5
+        elif hop:
+            seen[RARE[1]] += row["last_time"] < row["window_end"] - int(hop.removesuffix("s")) * SECOND
+    seen[RARE[4]] += sum(row["outcome"] == "late" for row in out.in_order)
+    return seen
