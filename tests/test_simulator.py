@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from alumicatalyst._core import Dictionary, Partition
 from alumicatalyst.dictionary import load
 from alumicatalyst.errors import InputError
-from alumicatalyst.simulator import REASONS, Impairments, Plan, Released, Simulator
+from alumicatalyst.simulator import REASONS, Impairments, Plan, ProcessFaults, Released, Simulator
 from alumicatalyst.simulator.plant import scaled
 from alumicatalyst.sources import envelopes
 from tests.conftest import ROOT
@@ -28,6 +28,7 @@ COMPILED: dict[str, Any] = json.loads(SMELTER.to_json())
 # A quarter of the plant, for tests that simulate it many times over.
 SMALL = {**COMPILED, "series": [one for place, one in enumerate(COMPILED["series"]) if place % 4 == 0]}
 EVERYTHING = Impairments(disorder=0.05, duplicates=0.05, bursts=0.3, malformed=0.05, silence=0.2)
+FAULTS = ProcessFaults(anode_effects=1.0, stuck=0.5, drifts=0.5, spikes=0.5)
 PACKINGS: list[dict[str, Any]] = [{}, {"pack_us": 0}, {"pack_us": SECOND, "pack_by": "asset"}, {"key": "device"}]
 
 
@@ -85,7 +86,7 @@ def as_dictionary(compiled: dict[str, Any]) -> Dictionary:
 @pytest.mark.parametrize("packing", PACKINGS, ids=str)
 def test_the_same_plan_gives_the_same_bytes_and_another_seed_gives_others(packing: dict[str, Any]) -> None:
     runs = [
-        digest(steps(Simulator(COMPILED, Plan(START, seed, impairments=EVERYTHING, **packing)), 60))
+        digest(steps(Simulator(COMPILED, Plan(START, seed, impairments=EVERYTHING, faults=FAULTS, **packing)), 60))
         for seed in (1, 1, 2)
     ]
     assert runs[0] == runs[1]
@@ -96,7 +97,7 @@ def test_the_same_plan_gives_the_same_bytes_and_another_seed_gives_others(packin
 @settings(max_examples=5)
 @given(cuts=st.lists(st.integers(1, 639), max_size=5))
 def test_i4_the_steps_in_which_time_is_advanced_change_nothing(packing: dict[str, Any], cuts: list[int]) -> None:
-    plan = Plan(START, impairments=EVERYTHING, **packing)
+    plan = Plan(START, impairments=EVERYTHING, faults=FAULTS, **packing)
     whole = digest(steps(Simulator(SMALL, plan), 640))
     simulator = Simulator(SMALL, plan)
     pieces = [simulator.advance(START + cut * SECOND) for cut in [*sorted(cuts), 640]]
@@ -111,7 +112,7 @@ def test_envelopes_leave_in_the_order_of_their_time() -> None:
 
 @pytest.mark.parametrize("packing", PACKINGS, ids=str)
 def test_i1_the_core_finds_what_the_truth_says(packing: dict[str, Any]) -> None:
-    simulator = Simulator(SMALL, Plan(START, impairments=EVERYTHING, **packing))
+    simulator = Simulator(SMALL, Plan(START, impairments=EVERYTHING, faults=FAULTS, **packing))
     released = steps(simulator, 1300, 130)
     found = outcomes(SMELTER, released, simulator)
     impaired = [one for part in released for one in part.impaired]

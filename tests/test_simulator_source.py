@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from alumicatalyst._core import Dictionary, Partition
 from alumicatalyst.dictionary import load
 from alumicatalyst.errors import InputError
-from alumicatalyst.simulator import Impairments, Plan
+from alumicatalyst.simulator import Impairments, Plan, ProcessFaults
 from alumicatalyst.sources.simulator import SimulatorSource
 from tests.conftest import ROOT
 
@@ -26,7 +26,8 @@ DEVICES = {"pot-001", "pot-002", "pot-017", "furnace-1", "press-1", "hall-1", "r
 SERIES = [one for one in COMPILED["series"] if one["device"] in DEVICES]
 FEW = Dictionary.from_json(json.dumps({**COMPILED, "series": SERIES}))
 EVERYTHING = Impairments(disorder=0.05, duplicates=0.05, bursts=0.3, malformed=0.02, silence=0.2)
-PLANS = [Plan(START, impairments=EVERYTHING), Plan(START, pack_us=0, impairments=EVERYTHING)]
+FAULTS = ProcessFaults(anode_effects=1.0, stuck=0.5, drifts=0.5, spikes=0.5)
+PLANS = [Plan(START, pack_us=pack_us, impairments=EVERYTHING, faults=FAULTS) for pack_us in (5 * SECOND, 0)]
 
 
 def log(plan: Plan, partition: int, after: int = -1, **options: Any) -> list[dict[str, Any]]:

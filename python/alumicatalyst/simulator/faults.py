@@ -179,8 +179,8 @@ def _shaped(
             return values + share * (_drift_target(metric, before, shape[3]) - values)
         case "spike":
             low, high = metric["range"] or (0.0, 100.0)
-            toward = 1.0 if high - before > before - low else -1.0
-            return before + toward * (high - low) * (_between(shape[2], 0.2, 0.45) + 0.01 * noise)
+            toward = np.where(high - values > values - low, 1.0, -1.0)
+            return values + toward * (high - low) * (_between(shape[2], 0.2, 0.45) + 0.01 * noise)
 
 
 def _anode_effect(shape: tuple[float, ...], elapsed_s: Floats, values: Floats, noise: Floats) -> Floats:
