@@ -18,7 +18,8 @@ from alumicatalyst._core import Partition
 from alumicatalyst.cli import main as program
 from alumicatalyst.dictionary import load
 from alumicatalyst.errors import InputError, SettingsError, SourceError
-from alumicatalyst.simulator import Impairments, Plan, Released, Simulator
+from alumicatalyst.simulator import Impairments, Plan, ProcessFaults, Released, Simulator
+from alumicatalyst.simulator.expected import Expected
 from alumicatalyst.simulator.files import open_file
 from alumicatalyst.simulator.hub import HubSink
 from alumicatalyst.simulator.run import Pace, run
@@ -102,6 +103,16 @@ def test_a_run_faster_than_time_ends_up_beside_it() -> None:
     assert clock[0] == pytest.approx(START / SECOND + 200, abs=1)
 
 
+def test_a_history_is_sent_at_once_and_then_the_pace_holds() -> None:
+    clock = [START / SECOND + 600]
+    memory = Memory(clock)
+    pace = Pace(speed=1.0, history_us=600 * SECOND, end_us=START + 630 * SECOND)
+    run(Simulator(COMPILED, Plan(START)), memory, pace, Ticking(clock), now=lambda: clock[0])
+    at_once = sum(len(part) for sent, part in memory.got if sent == START / SECOND + 600)
+    assert at_once > 0.9 * sum(len(part) for _, part in memory.got)
+    assert clock[0] == pytest.approx(START / SECOND + 630, abs=1)
+
+
 def test_a_run_ends_after_the_envelope_that_reaches_its_number() -> None:
     clock = [START / SECOND + 10_000]
     memory = Memory(clock)
@@ -144,6 +155,22 @@ def test_i1_the_truth_adds_up_and_names_what_the_core_rejects(tmp_path: Path) ->
         rows += output.readings.num_rows + output.rejected.num_rows
     assert reasons == sums["rejected"]
     assert rows == sums["readings"]
+
+
+def test_the_truth_has_a_row_for_every_fault_and_counts_those_that_were_not_cut(tmp_path: Path) -> None:
+    simulator = Simulator(COMPILED, Plan(START, faults=ProcessFaults(anode_effects=1.0, stuck=0.5)))
+    assert simulator.fleet.faults is not None
+    expected = Expected(simulator.fleet, simulator.fleet.faults, START)
+    truth = Truth(tmp_path / "truth.ndjson", simulator.fleet, {}, expected)
+    clock = [START / SECOND + 10_000]
+    pace = Pace(speed=0, end_us=START + 3600 * SECOND)
+    run(simulator, Memory(clock), pace, Ticking(clock), truth=truth, now=lambda: clock[0])
+    lines = lines_of(tmp_path / "truth.ndjson")
+    faults = [line for line in lines if line["kind"] == "fault"]
+    assert {"fault", "device", "metric", "from", "until", "alarms", "complete"} <= faults[0].keys()
+    assert Counter(line["fault"] for line in faults if line["complete"]) == lines[-1]["faults"]
+    assert sum(len(line["alarms"]) for line in faults if line["complete"]) == lines[-1]["alarms"] > 20
+    assert len({(line["device"], line["metric"], line["from"]) for line in faults}) == len(faults)
 
 
 def test_files_are_the_same_for_the_same_seed(tmp_path: Path) -> None:
@@ -229,12 +256,27 @@ def test_the_command_writes_a_file_and_its_truth(tmp_path: Path, capsys: pytest.
     code, out, err = simulate([*arguments, "--dictionary-out", str(plants)], capsys)
     assert (code, err) == (0, "")
     summary = json.loads(out)
+    assert summary["faults"] == {}
     assert summary["readings"] == lines_of(truth)[-1]["readings"] > 6_000
     assert len(lines_of(to)) == summary["envelopes"]
     assert len(json.loads(load(plants).to_json())["series"]) == 2 * len(COMPILED["series"])
     code, out, _ = simulate(["--to", str(tmp_path / "b.csv"), "--readings=100"], capsys)
     assert code == 0
     assert "alumicatalyst replay" in out
+
+
+def test_the_command_sends_a_history_and_tells_of_faults(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = [
+        "--speed=1",
+        "--history=30min",
+        "--seconds=0",
+        "--anode-effects=3",
+        f"--truth={tmp_path / 'truth.ndjson'}",
+    ]
+    code, out, _ = simulate(["--to", str(tmp_path / "a.ndjson"), *options], capsys)
+    assert code == 0
+    assert "wrong in the plant: anode_effect" in out
+    assert lines_of(tmp_path / "truth.ndjson")[-1]["readings"] > 90_000
 
 
 @pytest.mark.parametrize(
@@ -244,6 +286,9 @@ def test_the_command_writes_a_file_and_its_truth(tmp_path: Path, capsys: pytest.
         (["--connection-string=Endpoint=sb://h/;SharedAccessKey=c2VjcmV0"], "env:NAME"),
         (["--to=x.ndjson", "--start=yesterday"], "--start"),
         (["--to=x.ndjson", "--malformed=2"], "between 0 and 1"),
+        (["--to=x.ndjson", "--spikes=4"], "0 to 3 events an hour"),
+        (["--to=x.ndjson", "--speed=1", "--history=soon"], "as 30min"),
+        (["--to=x.ndjson", "--history=30min"], "leave --history out"),
         (["--to=x.ndjson", "--dictionary-out=x.toml"], ".json"),
     ],
 )
