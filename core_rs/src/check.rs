@@ -1,5 +1,6 @@
 //! The dictionary, indexed for checking decoded readings: which series exist, what their values may be.
 
+use crate::alarm::Rules;
 use crate::decode::{FRESH, Reason, Vocabulary, text_of};
 use crate::dictionary::compiled::{Compiled, Metric};
 use crate::names::Names;
@@ -9,6 +10,7 @@ use hashbrown::HashMap;
 #[derive(Debug)]
 pub struct Definition {
     pub metric: Metric,
+    pub rules: Rules,
     /// Codes of the states by text id of the vocabulary; `None` for a measured quantity.
     states: Option<Vec<(u32, f64)>>,
     converts: bool,
@@ -156,6 +158,7 @@ impl Definition {
                 .map(|states| states.iter().map(|(text, code)| (texts.insert(text), f64::from(*code))).collect()),
             converts: !neutral,
             range: metric.range.unwrap_or([f64::NEG_INFINITY, f64::INFINITY]),
+            rules: Rules::new(metric),
             metric: metric.clone(),
         }
     }

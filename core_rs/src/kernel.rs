@@ -3,17 +3,17 @@
 use crate::dictionary::compiled::{Conversion, Detector, Metric, Window};
 use crate::series::{Closed, Identity, Series, Store, in_order};
 
-/// Tumbling windows with one definition over any number of series. Partition time is the newest event time.
-pub struct TumblingWindows {
+/// Windows of one definition over any number of series. Partition time is the newest event time.
+pub struct FixedWindows {
     metric: Metric,
     store: Store,
     newest: i64,
     closed: Vec<Closed>,
 }
 
-impl TumblingWindows {
-    /// `length_us` and `out_of_orderness_us` in microseconds; the length is positive.
-    pub fn new(length_us: i64, out_of_orderness_us: i64) -> Self {
+impl FixedWindows {
+    /// All in microseconds; the length is a positive multiple of the hop.
+    pub fn new(length_us: i64, hop_us: i64, out_of_orderness_us: i64) -> Self {
         let metric = Metric {
             name: String::new(),
             unit: "1".to_owned(),
@@ -22,7 +22,7 @@ impl TumblingWindows {
             resolution: None,
             every_us: None,
             states: None,
-            windows: vec![Window { name: String::new(), length_us, hop_us: length_us }],
+            windows: vec![Window::fixed("", length_us, hop_us)],
             out_of_orderness_us,
             idle_us: crate::limits::DURATION_MAX_US,
             clock_skew_us: 0,
@@ -60,7 +60,8 @@ impl TumblingWindows {
 
     /// Closes every open window.
     pub fn flush(&mut self, mut emit: impl FnMut(&Closed)) {
-        self.store.close_all(&mut self.closed);
+        let metric = &self.metric;
+        self.store.close_all(|_| metric, &mut self.closed);
         in_order(&mut self.closed);
         self.closed.iter().for_each(&mut emit);
         self.closed.clear();

@@ -1,5 +1,6 @@
 //! What one batch yields, as plain columns: the Arrow layer turns them into tables without a copy.
 
+use crate::alarm::Transition;
 use crate::decode::Reason;
 use crate::window::ClosedBy;
 
@@ -43,6 +44,9 @@ pub const DUPLICATE: i32 = 2;
 
 /// Names of the score states, by code.
 pub const SCORE_STATES: [&str; 4] = ["scored", "learning", "out_of_order", "off"];
+pub const SCORED: i32 = 0;
+pub const LEARNING: i32 = 1;
+pub const OUT_OF_ORDER: i32 = 2;
 pub const SCORE_OFF: i32 = 3;
 
 /// Valid readings. Devices and metrics are ids of the vocabulary.
@@ -58,6 +62,9 @@ pub struct ReadingRows {
     pub windows_missed: Vec<i16>,
     /// (row, lateness) of the late ones.
     pub lateness_us: Vec<(u32, i64)>,
+    pub score_state: Vec<i32>,
+    /// (row, score) of those that the lake keeps.
+    pub score: Vec<(u32, f32)>,
 }
 
 /// Closed windows.
@@ -80,6 +87,7 @@ pub struct WindowRows {
     pub first_time: Vec<i64>,
     pub last_time: Vec<i64>,
     pub slope_per_s: Vec<Option<f64>>,
+    pub score_max: Vec<Option<f32>>,
 }
 
 /// A closed window's row before it gets its cause.
@@ -114,6 +122,7 @@ impl WindowRows {
         self.first_time.push(stats.first_time);
         self.last_time.push(stats.last_time);
         self.slope_per_s.push(stats.slope_per_s());
+        self.score_max.push(stats.score_max());
     }
 
     pub fn len(&self) -> usize {
@@ -123,6 +132,28 @@ impl WindowRows {
     pub fn is_empty(&self) -> bool {
         self.device.is_empty()
     }
+}
+
+/// One step of an alarm. There are few of them, so they carry their names.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AlarmRow {
+    pub cause: Cause,
+    pub alarm_id: String,
+    pub step: i32,
+    pub transition: Transition,
+    pub device: String,
+    pub metric: String,
+    /// None for a series that the dictionary does not list.
+    pub asset: Option<String>,
+    pub rule: String,
+    pub priority: i32,
+    pub onset_time: i64,
+    pub event_time: i64,
+    pub value: f64,
+    pub threshold: Option<f64>,
+    pub peak: f64,
+    pub score: Option<f64>,
+    pub message: String,
 }
 
 /// One rejected reading, or one envelope rejected whole (item -1).
@@ -240,6 +271,9 @@ pub struct Output {
     pub last: i64,
     pub readings: ReadingRows,
     pub windows: WindowRows,
+    pub alarms: Vec<AlarmRow>,
+    /// Rows of `readings`: for each series that had readings in order, the last of them.
+    pub latest: Vec<u32>,
     pub rejected: Vec<RejectedRow>,
     pub counts: CountRows,
     pub redelivered: i64,

@@ -41,7 +41,7 @@ const fn maybe(name: &'static str, kind: Type) -> Column {
     Column { name, kind, nullable: true }
 }
 
-/// Columns that the readings, windows, alarms and rejected tables begin with, after `date`.
+/// Columns that the readings, windows, alarms, latest and rejected tables begin with, after `date`.
 const CAUSE: [Column; 4] = [
     some("partition", Type::Text),
     some("sequence_number", Type::Int64),
@@ -53,8 +53,8 @@ const CAUSE: [Column; 4] = [
 pub const DATE: Column = some("date", Type::Date);
 
 /// Tables that cannot be named are not tables.
-pub const TABLES: [&str; 8] =
-    ["envelopes", "readings", "windows", "alarms", "rejected", "counts", "batches", "journal"];
+pub const TABLES: [&str; 9] =
+    ["envelopes", "readings", "windows", "alarms", "latest", "rejected", "counts", "batches", "journal"];
 
 const ENVELOPES: &[Column] = &[
     some("body", LargeBinary),
@@ -113,6 +113,15 @@ const ALARMS: &[Column] = &[
     some("peak", Float64),
     maybe("score", Float32),
     some("message", PlainText),
+];
+
+/// The newest reading of each series of a batch: for whoever shows them, not for the lake.
+const LATEST: &[Column] = &[
+    some("device", Text),
+    some("metric", Text),
+    some("event_time", Time),
+    some("value", Float64),
+    some("quality", Int16),
 ];
 
 const REJECTED: &[Column] = &[
@@ -184,6 +193,7 @@ pub fn columns(table: &str) -> Option<Vec<Column>> {
         "readings" => (&CAUSE, READINGS),
         "windows" => (&CAUSE, WINDOWS),
         "alarms" => (&CAUSE, ALARMS),
+        "latest" => (&CAUSE, LATEST),
         "rejected" => (&CAUSE, REJECTED),
         "counts" => (&[], COUNTS),
         "batches" => (&[], BATCHES),

@@ -1,10 +1,10 @@
-"""The exact core, in Rust: decodes, checks, orders, windows. Batches cross this boundary, rows never do."""
+"""The exact core, in Rust: decodes, checks, orders, scores, windows, raises alarms. Batches cross this boundary, rows never do."""
 
 from typing import Any, Protocol, final
 
 import pyarrow as pa
 
-__all__ = ["Dictionary", "Output", "Partition", "TumblingWindows", "schema", "state_info"]
+__all__ = ["Dictionary", "FixedWindows", "Output", "Partition", "schema", "state_info"]
 
 class _ArrowArray(Protocol):
     def __arrow_c_array__(self, requested_schema: object | None = None) -> tuple[object, object]: ...
@@ -88,6 +88,10 @@ class Output:
         """Transitions of alarms."""
 
     @property
+    def latest(self) -> pa.RecordBatch:
+        """The newest reading of each series that had readings in order: `schema("latest")`. Not stored in the lake."""
+
+    @property
     def rejected(self) -> pa.RecordBatch:
         """Readings and envelopes that could not be taken in, with the reason and their bytes."""
 
@@ -105,7 +109,7 @@ class Output:
 
     @property
     def analyse_us(self) -> int:
-        """Wall time of checks, order and windows, in microseconds."""
+        """Wall time of checks, order, scores, windows and alarms, in microseconds."""
 
     @property
     def partition_time_us(self) -> int | None:
@@ -176,20 +180,20 @@ class Partition:
         """Return the state: versioned, with a checksum; the same state gives the same bytes."""
 
 @final
-class TumblingWindows:
+class FixedWindows:
     """The window stage alone, for columns of numbers: batch work on rows that are decoded already, and its benchmark.
 
     Example:
-        >>> windows = TumblingWindows(length_us=10_000_000, out_of_orderness_us=5_000_000)
+        >>> windows = FixedWindows(length_us=60_000_000, hop_us=10_000_000, out_of_orderness_us=5_000_000)
         >>> closed = windows.on_readings(readings)
         >>> rest = windows.flush()
     """
 
-    def __new__(cls, length_us: int, out_of_orderness_us: int) -> TumblingWindows:
-        """Make windows of one length for any number of series.
+    def __new__(cls, length_us: int, hop_us: int, out_of_orderness_us: int) -> FixedWindows:
+        """Make windows of one length, beginning every hop, for any number of series.
 
         Raises:
-            ValueError: The length is not positive, or the lateness negative.
+            ValueError: The length is no positive multiple of the hop, or the lateness negative.
         """
 
     def on_readings(self, readings: _ArrowArray) -> pa.RecordBatch:
@@ -209,7 +213,7 @@ class TumblingWindows:
         """Close every open window and return them."""
 
 def schema(table: str) -> pa.Schema:
-    """Return the schema of a table: envelopes, readings, windows, alarms, rejected, counts, batches or journal.
+    """Return the schema of a table: envelopes, readings, windows, alarms, latest, rejected, counts, batches or journal.
 
     Raises:
         ValueError: There is no such table.

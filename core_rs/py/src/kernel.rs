@@ -2,7 +2,7 @@
 
 use crate::door::{poisoned, run};
 use alumicatalyst_core::error::Error;
-use alumicatalyst_core::kernel::TumblingWindows as Kernel;
+use alumicatalyst_core::kernel::FixedWindows as Kernel;
 use alumicatalyst_core::limits::{SERIES_MAX, TIME_MAX_US, TIME_MIN_US};
 use alumicatalyst_core::series::Closed;
 use arrow_array::cast::AsArray;
@@ -14,24 +14,28 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use std::sync::{Arc, Mutex};
 
-/// Tumbling windows with all statistics over columns of series number, event time and value.
+/// Tumbling or hopping windows with all statistics over columns of series number, event time and value.
 #[pyclass(frozen, module = "alumicatalyst._core")]
-pub(crate) struct TumblingWindows {
+pub(crate) struct FixedWindows {
     inner: Mutex<Kernel>,
 }
 
 #[pymethods]
-impl TumblingWindows {
+impl FixedWindows {
     #[new]
-    fn new(length_us: i64, out_of_orderness_us: i64) -> PyResult<Self> {
+    fn new(length_us: i64, hop_us: i64, out_of_orderness_us: i64) -> PyResult<Self> {
         let bound = alumicatalyst_core::limits::DURATION_MAX_US;
-        if !(1..=bound).contains(&length_us) || !(0..=bound).contains(&out_of_orderness_us) {
+        let sound = (1..=bound).contains(&length_us)
+            && (1..=length_us).contains(&hop_us)
+            && length_us % hop_us == 0
+            && (0..=bound).contains(&out_of_orderness_us);
+        if !sound {
             return Err(PyValueError::new_err(format!(
-                "couldn't make windows of {length_us} us with {out_of_orderness_us} us of lateness; \
-                 the length is at least 1, the lateness at least 0, both at most {bound}"
+                "couldn't make windows of {length_us} us every {hop_us} us with {out_of_orderness_us} us of lateness; \
+                 the length is a multiple of the hop, which is at least 1, the lateness at least 0, all at most {bound}"
             )));
         }
-        Ok(Self { inner: Mutex::new(Kernel::new(length_us, out_of_orderness_us)) })
+        Ok(Self { inner: Mutex::new(Kernel::new(length_us, hop_us, out_of_orderness_us)) })
     }
 
     fn on_readings<'py>(&self, py: Python<'py>, readings: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
@@ -101,9 +105,9 @@ struct Rows {
 
 impl Rows {
     fn push(&mut self, closed: &Closed) {
-        let stats = &closed.pane.stats;
+        let stats = &closed.stats;
         self.series.push(closed.series);
-        self.window_start.push(closed.pane.start);
+        self.window_start.push(closed.start);
         self.count.push(stats.count as i64);
         self.mean.push(stats.mean());
         self.min.push(stats.min);

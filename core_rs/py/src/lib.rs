@@ -8,6 +8,7 @@ mod kernel;
 mod output;
 mod partition;
 mod schema;
+mod tables;
 
 use pyo3::prelude::*;
 
@@ -16,7 +17,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<dictionary::Dictionary>()?;
     module.add_class::<partition::Partition>()?;
     module.add_class::<output::Output>()?;
-    module.add_class::<kernel::TumblingWindows>()?;
+    module.add_class::<kernel::FixedWindows>()?;
     module.add_function(wrap_pyfunction!(schema::schema, module)?)?;
     module.add_function(wrap_pyfunction!(partition::state_info, module)?)?;
     Ok(())

@@ -1,49 +1,12 @@
-//! What a batch yields, as Arrow tables: the core's columns are moved into them, not copied.
+//! What a batch yields, as Python sees it.
 
-use crate::schema::fields;
-use alumicatalyst_core::decode::Reason;
-use alumicatalyst_core::output::{
-    Causes, CountRows, OUTCOMES, ReadingRows, RejectedRow, SCORE_OFF, SCORE_STATES, WindowRows,
-};
+use crate::tables::{Names, alarms, counts, latest, readings, rejected, windows};
 use alumicatalyst_core::partition::Partition;
-use alumicatalyst_core::schema::columns;
-use alumicatalyst_core::window::ClosedBy;
-use arrow_array::types::Int32Type;
-use arrow_array::{
-    Array, ArrayRef, BinaryArray, DictionaryArray, Float32Array, Float64Array, Int16Array, Int32Array, Int64Array,
-    RecordBatch, StringArray, TimestampMicrosecondArray, new_null_array,
-};
-use arrow_buffer::{Buffer, ScalarBuffer};
+use arrow_array::RecordBatch;
 use arrow_pyarrow::ToPyArrow;
-use arrow_schema::{DataType, Schema};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use std::sync::Arc;
 use std::time::Duration;
-
-/// Names by id as Arrow arrays, made anew only when the vocabulary has grown.
-#[derive(Default)]
-pub(crate) struct Names {
-    devices: Option<ArrayRef>,
-    metrics: Option<ArrayRef>,
-    windows: Option<ArrayRef>,
-}
-
-impl Names {
-    pub(crate) fn refresh(&mut self, partition: &Partition) {
-        let vocabulary = partition.vocabulary();
-        refresh(&mut self.devices, vocabulary.devices.len(), |id| vocabulary.devices.name(id as u32));
-        refresh(&mut self.metrics, vocabulary.metrics.len(), |id| vocabulary.metrics.name(id as u32));
-        let windows = partition.window_names();
-        refresh(&mut self.windows, windows.len(), |id| &windows[id]);
-    }
-}
-
-fn refresh<'a>(names: &mut Option<ArrayRef>, count: usize, name: impl Fn(usize) -> &'a str) {
-    if names.as_ref().is_none_or(|array| array.len() != count) {
-        *names = Some(Arc::new(StringArray::from_iter_values((0..count).map(name))));
-    }
-}
 
 /// One batch's yield as Arrow tables, before it becomes a Python object.
 pub(crate) struct Tables {
@@ -54,6 +17,7 @@ pub(crate) struct Tables {
     readings: RecordBatch,
     windows: RecordBatch,
     alarms: RecordBatch,
+    latest: RecordBatch,
     rejected: RecordBatch,
     counts: RecordBatch,
     redelivered: i64,
@@ -79,9 +43,10 @@ impl Tables {
             follows: output.follows,
             first: output.first,
             last: output.last,
+            latest: latest(id, &output.readings, &output.latest, names),
             readings: readings(id, output.readings, names),
             windows: windows(id, output.windows, names),
-            alarms: RecordBatch::new_empty(schema("alarms")),
+            alarms: alarms(id, &output.alarms),
             rejected: rejected(id, &output.rejected),
             counts: counts(output.counts),
             redelivered: output.redelivered,
@@ -100,6 +65,7 @@ impl Tables {
             readings: table(&self.readings)?,
             windows: table(&self.windows)?,
             alarms: table(&self.alarms)?,
+            latest: table(&self.latest)?,
             rejected: table(&self.rejected)?,
             counts: table(&self.counts)?,
             partition: self.partition,
@@ -127,6 +93,7 @@ pub(crate) struct Output {
     readings: Py<PyAny>,
     windows: Py<PyAny>,
     alarms: Py<PyAny>,
+    latest: Py<PyAny>,
     rejected: Py<PyAny>,
     counts: Py<PyAny>,
     redelivered: i64,
@@ -138,7 +105,7 @@ pub(crate) struct Output {
     dictionary_sha256: String,
 }
 
-const FIELDS: [&str; 16] = [
+const FIELDS: [&str; 17] = [
     "partition",
     "follows",
     "first",
@@ -146,6 +113,7 @@ const FIELDS: [&str; 16] = [
     "readings",
     "windows",
     "alarms",
+    "latest",
     "rejected",
     "counts",
     "redelivered",
@@ -175,6 +143,7 @@ impl Output {
             readings: field("readings")?.unbind(),
             windows: field("windows")?.unbind(),
             alarms: field("alarms")?.unbind(),
+            latest: field("latest")?.unbind(),
             rejected: field("rejected")?.unbind(),
             counts: field("counts")?.unbind(),
             redelivered: field("redelivered")?.extract()?,
@@ -204,153 +173,4 @@ impl Output {
     fn __repr__(&self) -> String {
         format!("Output(partition={:?}, follows={}, last={})", self.partition, self.follows, self.last)
     }
-}
-
-fn schema(table: &str) -> Arc<Schema> {
-    fields(&columns(table).expect("the tables of this file are the core's"))
-}
-
-fn table(name: &str, columns: Vec<ArrayRef>) -> RecordBatch {
-    RecordBatch::try_new(schema(name), columns).expect("the columns of this file follow the core's schema")
-}
-
-fn integers(values: Vec<i64>) -> ArrayRef {
-    Arc::new(Int64Array::new(ScalarBuffer::from(values), None))
-}
-
-fn floats(values: Vec<f64>) -> ArrayRef {
-    Arc::new(Float64Array::new(ScalarBuffer::from(values), None))
-}
-
-/// A minimum or maximum is a reading's own value and so finite; a mean may have overflowed to null.
-fn maybe_floats(values: Vec<Option<f64>>) -> ArrayRef {
-    Arc::new(Float64Array::from(values))
-}
-
-fn times(values: Vec<i64>) -> ArrayRef {
-    Arc::new(TimestampMicrosecondArray::new(ScalarBuffer::from(values), None).with_timezone("UTC"))
-}
-
-fn maybe_times(values: Vec<Option<i64>>) -> ArrayRef {
-    Arc::new(TimestampMicrosecondArray::from(values).with_timezone("UTC"))
-}
-
-/// Ids are below 2^31 (limits.rs), so they are dictionary keys as they stand.
-fn named(ids: Vec<u32>, names: Option<&ArrayRef>) -> ArrayRef {
-    let rows = ids.len();
-    let keys = Int32Array::new(ScalarBuffer::new(Buffer::from_vec(ids), 0, rows), None);
-    let names = names.map_or_else(|| new_null_array(&DataType::Utf8, 0), Arc::clone);
-    Arc::new(DictionaryArray::<Int32Type>::try_new(keys, names).expect("ids are those of the vocabulary"))
-}
-
-fn coded(codes: Vec<i32>, names: &[&str]) -> ArrayRef {
-    let keys = Int32Array::new(ScalarBuffer::from(codes), None);
-    let names = Arc::new(StringArray::from_iter_values(names));
-    Arc::new(DictionaryArray::<Int32Type>::try_new(keys, names).expect("codes are indexes of their names"))
-}
-
-fn constant(rows: usize, text: &str) -> ArrayRef {
-    coded(vec![0; rows], &[text])
-}
-
-fn cause(partition: &str, causes: Causes) -> Vec<ArrayRef> {
-    vec![
-        constant(causes.item.len(), partition),
-        integers(causes.sequence_number),
-        Arc::new(Int32Array::new(ScalarBuffer::from(causes.item), None)),
-        times(causes.enqueued_time),
-    ]
-}
-
-fn readings(partition: &str, rows: ReadingRows, names: &Names) -> RecordBatch {
-    let count = rows.value.len();
-    let lateness: ArrayRef = if rows.lateness_us.is_empty() {
-        new_null_array(&DataType::Int64, count)
-    } else {
-        let mut lateness = vec![None; count];
-        for (row, late_by) in rows.lateness_us {
-            lateness[row as usize] = Some(late_by);
-        }
-        Arc::new(Int64Array::from(lateness))
-    };
-    let mut columns = cause(partition, rows.cause);
-    columns.extend([
-        named(rows.device, names.devices.as_ref()),
-        named(rows.metric, names.metrics.as_ref()),
-        times(rows.event_time),
-        floats(rows.value),
-        Arc::new(Int16Array::new(ScalarBuffer::from(rows.quality), None)),
-        coded(rows.outcome, &OUTCOMES),
-        Arc::new(Int16Array::new(ScalarBuffer::from(rows.windows_missed), None)),
-        lateness,
-        coded(vec![SCORE_OFF; count], &SCORE_STATES),
-        new_null_array(&DataType::Float32, count),
-    ]);
-    table("readings", columns)
-}
-
-fn windows(partition: &str, rows: WindowRows, names: &Names) -> RecordBatch {
-    let count = rows.len();
-    let mut columns = cause(partition, rows.cause);
-    columns.extend([
-        named(rows.device, names.devices.as_ref()),
-        named(rows.metric, names.metrics.as_ref()),
-        named(rows.window_name, names.windows.as_ref()),
-        times(rows.window_start),
-        times(rows.window_end),
-        coded(rows.closed_by, &ClosedBy::ALL),
-        integers(rows.count),
-        maybe_floats(rows.mean),
-        floats(rows.min),
-        floats(rows.max),
-        floats(rows.first),
-        floats(rows.last),
-        maybe_floats(rows.std),
-        times(rows.first_time),
-        times(rows.last_time),
-        maybe_floats(rows.slope_per_s),
-        Arc::new(Float32Array::new_null(count)),
-    ]);
-    table("windows", columns)
-}
-
-fn rejected(partition: &str, rows: &[RejectedRow]) -> RecordBatch {
-    let mut causes = Causes::default();
-    for row in rows {
-        causes.push(row.cause);
-    }
-    let names: Vec<&str> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
-    let mut columns = cause(partition, causes);
-    columns.extend([
-        coded(rows.iter().map(|row| row.reason as i32).collect(), &names),
-        Arc::new(StringArray::from_iter_values(rows.iter().map(|row| format!("{} at byte {}", row.detail, row.at))))
-            as ArrayRef,
-        Arc::new(rows.iter().map(|row| row.device.as_deref()).collect::<StringArray>()),
-        Arc::new(rows.iter().map(|row| row.metric.as_deref()).collect::<StringArray>()),
-        maybe_times(rows.iter().map(|row| row.event_time).collect()),
-        Arc::new(BinaryArray::from_iter_values(rows.iter().map(|row| &row.body))),
-        integers(rows.iter().map(|row| row.body_bytes).collect()),
-    ]);
-    table("rejected", columns)
-}
-
-fn counts(rows: CountRows) -> RecordBatch {
-    table(
-        "counts",
-        vec![
-            integers(rows.sequence_number),
-            times(rows.enqueued_time),
-            integers(rows.body_bytes),
-            integers(rows.total),
-            integers(rows.windowed),
-            integers(rows.late),
-            integers(rows.duplicate),
-            integers(rows.rejected),
-            integers(rows.unscored),
-            integers(rows.windows),
-            integers(rows.alarms),
-            maybe_times(rows.event_time_min),
-            maybe_times(rows.event_time_max),
-        ],
-    )
 }

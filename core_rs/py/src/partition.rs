@@ -3,7 +3,8 @@
 use crate::dictionary::Dictionary;
 use crate::door::{poisoned, raise, run};
 use crate::envelopes::Envelopes;
-use crate::output::{Names, Output, Tables};
+use crate::output::{Output, Tables};
+use crate::tables::Names;
 use alumicatalyst_core::error::Error;
 use alumicatalyst_core::{partition, snapshot};
 use arrow_array::RecordBatch;

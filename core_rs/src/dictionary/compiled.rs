@@ -103,11 +103,27 @@ pub struct Conversion {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Window {
-    /// As written: `10s`, `5min/1min`.
+    /// As written: `10s`, `5min/1min`, `session/10min`.
     pub name: String,
+    /// Zero for a session, as its hop is: its length is its readings'.
     pub length_us: i64,
     /// Equal to the length for a tumbling window.
     pub hop_us: i64,
+    /// The silence that ends a session; `None` for a window of fixed length.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gap_us: Option<i64>,
+}
+
+impl Window {
+    /// A window of fixed length, starting every `hop_us`.
+    pub fn fixed(name: impl Into<String>, length_us: i64, hop_us: i64) -> Self {
+        Self { name: name.into(), length_us, hop_us, gap_us: None }
+    }
+
+    /// A session of readings less than `gap_us` apart.
+    pub fn session(name: impl Into<String>, gap_us: i64) -> Self {
+        Self { name: name.into(), length_us: 0, hop_us: 0, gap_us: Some(gap_us) }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

@@ -279,12 +279,14 @@ fn check_windows(metric: &Metric, found: &mut Vec<Finding>) {
             }
             Ok(_) => {}
         }
-        if let Some(other) = kinds.insert((window.length_us, window.hop_us), &window.name) {
+        if let Some(other) = kinds.insert((window.length_us, window.hop_us, window.gap_us), &window.name) {
             let message = format!("is the same window as {other:?}; allowed: each window once");
             found.push(Finding::new(&["windows"], &shown, message));
         }
         let span_us = metric.out_of_orderness_us.saturating_add(metric.clock_skew_us);
-        if window.hop_us > 0 && span_us / window.hop_us + window.length_us / window.hop_us > OPEN_WINDOWS_MAX {
+        // Sessions are at least their gap apart, so as many as windows of that length can be open.
+        let (step_us, length_us) = window.gap_us.map_or((window.hop_us, window.length_us), |gap_us| (gap_us, gap_us));
+        if step_us > 0 && span_us / step_us + length_us / step_us > OPEN_WINDOWS_MAX {
             let least = duration::format(span_us / OPEN_WINDOWS_MAX + 1);
             let message = format!(
                 "would hold more than {OPEN_WINDOWS_MAX} windows open (out_of_orderness + clock_skew = {}); allowed: windows of at least {least}, \

@@ -22,7 +22,7 @@ fn otherwise() -> Metric {
         resolution: None,
         every_us: None,
         states: None,
-        windows: vec![Window { name: "10s".to_owned(), length_us: 10 * SECOND_US, hop_us: 10 * SECOND_US }],
+        windows: vec![Window::fixed("10s", 10 * SECOND_US, 10 * SECOND_US)],
         out_of_orderness_us: 5 * SECOND_US,
         idle_us: 120 * SECOND_US,
         clock_skew_us: 60 * SECOND_US,

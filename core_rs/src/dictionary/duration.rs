@@ -1,4 +1,4 @@
-//! Durations (`10s`, `5min`) and windows (`10s`, `5min/1min`) as a dictionary writes them.
+//! Durations (`10s`, `5min`) and windows (`10s`, `5min/1min`, `session/10min`) as a dictionary writes them.
 
 use super::compiled::Window;
 use crate::limits::DURATION_MAX_US;
@@ -27,7 +27,7 @@ pub(super) fn parse(text: &str) -> Option<i64> {
 }
 
 /// The duration as one would write it, in the largest unit that divides it.
-pub(super) fn format(duration_us: i64) -> String {
+pub(crate) fn format(duration_us: i64) -> String {
     let fits = |&&(_, scale): &&(&str, i64)| duration_us != 0 && duration_us % scale == 0;
     let (unit, scale) = UNITS.iter().rev().find(fits).copied().unwrap_or(("s", 1));
     format!("{}{unit}", duration_us / scale)
@@ -36,18 +36,28 @@ pub(super) fn format(duration_us: i64) -> String {
 /// A window definition, or what is allowed instead.
 pub(super) fn parse_window(text: &str) -> Result<Window, String> {
     let (length, hop) = text.split_once('/').unwrap_or((text, text));
-    let (Some(length_us), Some(hop_us)) = (parse(length), parse(hop)) else {
-        return Err(format!(
-            "not a window; allowed: a length, or length/hop, such as \"10s\" or \"5min/1min\"; {ALLOWED}"
-        ));
+    let window = match (length, parse(length), parse(hop)) {
+        ("session", _, Some(gap_us)) => Window::session(text, gap_us),
+        (_, Some(length_us), Some(hop_us)) => Window::fixed(text, length_us, hop_us),
+        _ => {
+            return Err(format!(
+                "not a window; allowed: a length, length/hop, or session/gap, such as \"10s\", \"5min/1min\" or \
+                 \"session/10min\"; {ALLOWED}"
+            ));
+        }
     };
-    let window = Window { name: text.to_owned(), length_us, hop_us };
     check_window(&window).map(|()| window)
 }
 
 /// Whether the parts of a window agree.
 pub(super) fn check_window(window: &Window) -> Result<(), String> {
-    let Window { name: _, length_us, hop_us } = *window;
+    let Window { name: _, length_us, hop_us, gap_us } = *window;
+    if let Some(gap_us) = gap_us {
+        return match gap_us {
+            1..=DURATION_MAX_US => Ok(()),
+            _ => Err("a session has no gap; allowed: a gap above zero, at most 36600d".to_owned()),
+        };
+    }
     if length_us <= 0 || hop_us <= 0 || length_us > DURATION_MAX_US {
         Err("a window has no length; allowed: a length and a hop above zero, at most 36600d".to_owned())
     } else if hop_us > length_us || length_us % hop_us != 0 {
@@ -81,10 +91,24 @@ mod tests {
     }
 
     #[test]
-    fn a_hop_divides_its_length() {
+    fn a_hop_divides_its_length_and_a_session_has_a_gap() {
         assert_eq!(parse_window("5min/1min").unwrap().hop_us, 60_000_000);
         assert_eq!(parse_window("10s").unwrap().hop_us, 10_000_000);
-        for bad in ["0s", "10s/0s", "10s/3s", "1s/10s", "/", "10s/", "10s/1s/1s", "soon"] {
+        assert_eq!(parse_window("session/10min").unwrap(), Window::session("session/10min", 600_000_000));
+        for bad in [
+            "session",
+            "session/0s",
+            "session/",
+            "10s/session",
+            "0s",
+            "10s/0s",
+            "10s/3s",
+            "1s/10s",
+            "/",
+            "10s/",
+            "10s/1s/1s",
+            "soon",
+        ] {
             assert!(parse_window(bad).is_err(), "{bad}");
         }
     }

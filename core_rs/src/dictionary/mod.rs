@@ -12,7 +12,7 @@ pub mod compiled;
 mod canonical;
 mod consistent;
 mod defaults;
-mod duration;
+pub(crate) mod duration;
 mod metric;
 mod pattern;
 mod payload;

@@ -1,12 +1,14 @@
-//! Rows that come out beside the readings: windows that closed, and what was rejected.
+//! Rows that come out beside the readings: windows that closed, steps of alarms, and what was rejected.
 
 use super::walk::Walk;
 use super::{Partition, intern};
+use crate::alarm::{self, alarm_id, priority_code};
+use crate::check::{Candidate, Known};
 use crate::decode::{FRESH, Rejection};
 use crate::limits::{REJECTED_ENVELOPE_BYTES_MAX, REJECTED_READING_BYTES_MAX};
 use crate::names::Names;
-use crate::output::{Cause, RejectedRow, WindowRow};
-use crate::series::in_order;
+use crate::output::{AlarmRow, Cause, RejectedRow, WindowRow};
+use crate::series::{Identity, in_order};
 
 impl Partition {
     pub(super) fn emit_closed(&mut self, cause: Cause, walk: &mut Walk) {
@@ -20,10 +22,10 @@ impl Partition {
                 device: identity.device,
                 metric: identity.metric,
                 window_name: self.window_ids[identity.definition as usize][closed.window as usize],
-                start: closed.pane.start,
+                start: closed.start,
                 end: closed.end,
                 closed_by: closed.closed_by,
-                stats: closed.pane.stats,
+                stats: closed.stats,
             };
             walk.window(cause, &row);
         }
@@ -38,6 +40,55 @@ impl Partition {
                 ..due.row
             };
             walk.window(cause, &row);
+        }
+        for row in std::mem::take(&mut self.due_alarms) {
+            walk.alarm(AlarmRow { cause, ..row });
+        }
+    }
+
+    #[inline(never)]
+    pub(super) fn emit_steps(
+        &mut self,
+        known: Known,
+        definition: u32,
+        cause: Cause,
+        reading: &Candidate,
+        walk: &mut Walk,
+    ) {
+        let identity = Identity { device: reading.device, metric: reading.metric, definition };
+        let steps = std::mem::take(&mut self.steps);
+        for step in &steps {
+            walk.alarm(self.alarm(known, identity, cause, step));
+        }
+    }
+
+    /// A step of an alarm as a row, with the names of its series.
+    pub(super) fn alarm(&self, known: Known, identity: Identity, cause: Cause, step: &alarm::Step) -> AlarmRow {
+        let definition = &self.catalog.definitions[identity.definition as usize];
+        let rule = &definition.metric.alarms[step.rule as usize];
+        let device = self.vocabulary.devices.name(identity.device);
+        let metric = self.vocabulary.metrics.name(identity.metric);
+        let asset = match known {
+            Known::Listed(listed) => Some(self.dictionary.compiled().series[listed as usize].asset.clone()),
+            Known::Accepted => None,
+        };
+        AlarmRow {
+            cause,
+            alarm_id: alarm_id(&self.id, device, metric, &rule.rule, step.raised_by),
+            step: step.step,
+            transition: step.transition,
+            device: device.to_owned(),
+            metric: metric.to_owned(),
+            asset,
+            rule: rule.rule.clone(),
+            priority: priority_code(rule.priority),
+            onset_time: step.onset_time,
+            event_time: step.event_time,
+            value: step.value,
+            threshold: step.threshold,
+            peak: step.peak,
+            score: step.score,
+            message: definition.rules.message(metric, step),
         }
     }
 

@@ -1,7 +1,7 @@
 //! The operator of one source partition: the only orchestration, and the owner of all state (I2).
 //!
 //! `decode` reads a batch of envelopes into columns; `analyse` then walks them envelope by envelope, in the order that
-//! the blueprint's "Time" prescribes: partition time, silence, checks, duplicates, windows, watermark.
+//! the blueprint's "Time" prescribes: partition time, silence, checks, duplicates, score, windows, watermark, alarms.
 
 mod batch;
 mod change;
@@ -11,13 +11,15 @@ mod walk;
 pub use batch::Batch;
 pub(crate) use change::Retired;
 
+use crate::alarm;
 use crate::check::{Candidate, Catalog, Known};
 use crate::decode::{Decoded, Decoder, Envelopes, FRESH, Reason, Rejection, Vocabulary};
 use crate::dictionary::Dictionary;
 use crate::error::Error;
 use crate::limits::{TIME_MAX_US, TIME_MIN_US};
-use crate::output::{Cause, Count, Output, WindowRow};
-use crate::series::{Closed, Identity, Series, Store};
+use crate::output::{AlarmRow, Cause, Count, Output, WindowRow};
+use crate::score::store_above;
+use crate::series::{Closed, Identity, Series, Store, Verdict};
 use hashbrown::HashMap;
 use std::sync::Arc;
 use walk::Walk;
@@ -40,6 +42,8 @@ pub struct Partition {
     /// Newest enqueued time so far.
     pub(crate) newest_enqueued: Option<i64>,
     pub(crate) due: Vec<Due>,
+    /// Alarms that a change of dictionary cleared, likewise; their cause is still to come.
+    pub(crate) due_alarms: Vec<AlarmRow>,
     pub(crate) retired: Retired,
     pub(crate) catalog: Catalog,
     pub(crate) vocabulary: Vocabulary,
@@ -56,6 +60,8 @@ pub struct Partition {
     decoded: Decoded,
     skip: Vec<bool>,
     closed: Vec<Closed>,
+    steps: Vec<alarm::Step>,
+    latest_of: Vec<u32>,
 }
 
 const ABSENT: u32 = u32::MAX;
@@ -82,6 +88,7 @@ impl Partition {
             journal_ordinal: -1,
             newest_enqueued: None,
             due: Vec::new(),
+            due_alarms: Vec::new(),
             retired: Retired::new(),
             store: Store::default(),
             live: vec![ABSENT; compiled.series.len()],
@@ -92,6 +99,8 @@ impl Partition {
             decoded: Decoded::default(),
             skip: Vec::new(),
             closed: Vec::new(),
+            steps: Vec::new(),
+            latest_of: Vec::new(),
             catalog,
             vocabulary,
             dictionary,
@@ -152,7 +161,8 @@ impl Partition {
     /// Second half of `on_batch`: moves the state over the batch that was decoded last.
     pub fn analyse(&mut self, batch: &Batch<'_>) -> Output {
         let mut decoded = std::mem::take(&mut self.decoded);
-        let mut walk = Walk::new(self.last_sequence, batch.sequence_numbers.len(), decoded.value.len());
+        let latest_of = std::mem::take(&mut self.latest_of);
+        let mut walk = Walk::new(self.last_sequence, batch.sequence_numbers.len(), decoded.value.len(), latest_of);
         for envelope in 0..batch.sequence_numbers.len() {
             if self.skip[envelope] {
                 walk.out.redelivered += 1;
@@ -162,8 +172,9 @@ impl Partition {
         }
         walk.out.last = self.last_sequence;
         walk.out.partition_time = self.newest_enqueued;
-        let out = walk.finish(&mut decoded);
+        let (out, latest_of) = walk.finish(&mut decoded);
         self.decoded = decoded;
+        self.latest_of = latest_of;
         out
     }
 
@@ -265,14 +276,54 @@ impl Partition {
             _ => self.appear(known, definition, &mut reading, &decoded.fresh)?,
         };
         let metric = &self.catalog.definitions[definition as usize].metric;
-        let outcome = self.store.take(series, metric, partition_time, reading.event_time, value, &mut self.closed);
+        let verdict = self.store.take(series, metric, partition_time, reading.event_time, value, &mut self.closed);
         let watermark = self.store.watermark(series);
         reading.value = value;
-        walk.accept(cause, decoded, &reading, outcome, watermark);
+        walk.accept(cause, decoded, &reading, &verdict, store_above(metric), watermark);
         if !self.closed.is_empty() {
             self.emit_closed(cause, walk);
         }
+        if let Some(newest_before) = verdict.in_order_after {
+            walk.latest(series);
+            self.look(series, known, definition, cause, newest_before, &reading, &verdict, walk);
+        }
         Ok(())
+    }
+
+    /// Shows a reading in order to the alarm rules of its series.
+    #[inline(always)]
+    #[expect(clippy::too_many_arguments, reason = "all of them are at hand where it is inlined")]
+    fn look(
+        &mut self,
+        series: u32,
+        known: Known,
+        definition: u32,
+        cause: Cause,
+        newest_before: i64,
+        reading: &Candidate,
+        verdict: &Verdict,
+        walk: &mut Walk,
+    ) {
+        let rules = &self.catalog.definitions[definition as usize].rules;
+        if rules.is_empty() {
+            return;
+        }
+        let watch = self.store.watch(series);
+        let last = std::mem::replace(&mut watch.last, reading.value);
+        if watch.states.is_none() && rules.is_quiet(reading.value, verdict.score) {
+            return;
+        }
+        let looked_at = alarm::Reading {
+            time: reading.event_time,
+            value: reading.value,
+            score: verdict.score,
+            previous: (!last.is_nan()).then_some((newest_before, last)),
+            cause,
+        };
+        rules.look(&looked_at, &mut watch.states, |step| self.steps.push(step));
+        if !self.steps.is_empty() {
+            self.emit_steps(known, definition, cause, reading, walk);
+        }
     }
 
     /// Names that were not in the vocabulary when the batch was decoded may be by now.
@@ -347,19 +398,21 @@ impl Partition {
             )));
         }
         self.journal_ordinal = ordinal;
-        let mut walk = Walk::new(self.last_sequence, 1, 0);
+        let mut walk = Walk::new(self.last_sequence, 1, 0, Vec::new());
         if let Some(enqueued_time) = self.newest_enqueued {
             self.last_sequence = sequence_number;
             walk.begin(Count { sequence_number, enqueued_time, ..Count::default() });
             let cause = Cause { sequence_number, item: -1, enqueued_time };
             self.emit_due(cause, &mut walk);
-            self.store.close_all(&mut self.closed);
+            let definitions = &self.catalog.definitions;
+            let metric_of = |identity: Identity| &definitions[identity.definition as usize].metric;
+            self.store.close_all(metric_of, &mut self.closed);
             self.emit_closed(cause, &mut walk);
             walk.out.counts.push(&walk.count);
         }
         walk.out.last = self.last_sequence;
         walk.out.partition_time = self.newest_enqueued;
-        Ok(walk.finish(&mut Decoded::default()))
+        Ok(walk.finish(&mut Decoded::default()).0)
     }
 
     /// The series that two names stand for under this dictionary, entering them into the vocabulary where accepted.

@@ -2,8 +2,12 @@
 
 use crate::check::Candidate;
 use crate::decode::Decoded;
-use crate::output::{Cause, Count, CountRows, DUPLICATE, LATE, Output, RejectedRow, WINDOWED, WindowRow};
-use crate::series::Outcome;
+use crate::output::{
+    AlarmRow, Cause, Count, CountRows, DUPLICATE, LATE, LEARNING, OUT_OF_ORDER, Output, RejectedRow, SCORE_OFF, SCORED,
+    WINDOWED, WindowRow,
+};
+use crate::score::{Score, stored};
+use crate::series::{Outcome, Verdict};
 
 /// Progress through one batch.
 pub(super) struct Walk {
@@ -11,18 +15,22 @@ pub(super) struct Walk {
     /// Next decoded reading, and where the next accepted one is kept.
     pub(super) read: usize,
     kept: usize,
+    /// For each series the place in `latest` of its last reading in order; stale where that place says another series.
+    latest_of: Vec<u32>,
+    latest_series: Vec<u32>,
     /// Next rejection of the decoder.
     pub(super) rejection: usize,
     pub(super) count: Count,
 }
 
 impl Walk {
-    pub(super) fn new(follows: i64, envelopes: usize, readings: usize) -> Self {
+    pub(super) fn new(follows: i64, envelopes: usize, readings: usize, latest_of: Vec<u32>) -> Self {
         let mut out = Output { follows, counts: CountRows::with_capacity(envelopes), ..Output::default() };
         out.readings.cause.reserve(readings);
         out.readings.outcome.reserve(readings);
         out.readings.windows_missed.reserve(readings);
-        Self { out, read: 0, kept: 0, rejection: 0, count: Count::default() }
+        out.readings.score_state.reserve(readings);
+        Self { out, read: 0, kept: 0, latest_of, latest_series: Vec::new(), rejection: 0, count: Count::default() }
     }
 
     pub(super) fn begin(&mut self, count: Count) {
@@ -37,7 +45,8 @@ impl Walk {
         cause: Cause,
         decoded: &mut Decoded,
         reading: &Candidate,
-        outcome: Outcome,
+        verdict: &Verdict,
+        store_above: f64,
         watermark: i64,
     ) {
         let (row, readings) = (self.kept, &mut self.out.readings);
@@ -48,7 +57,7 @@ impl Walk {
         decoded.quality[row] = reading.quality;
         self.kept += 1;
         readings.cause.push(cause);
-        let (code, missed) = match outcome {
+        let (code, missed) = match verdict.outcome {
             Outcome::Windowed { missed } => {
                 self.count.windowed += 1;
                 (WINDOWED, missed)
@@ -65,9 +74,44 @@ impl Walk {
         };
         readings.outcome.push(code);
         readings.windows_missed.push(missed);
-        self.count.unscored += 1;
+        let score_state = match verdict.score {
+            Score::Scored(score) => {
+                if score >= store_above {
+                    readings.score.push((row as u32, stored(score)));
+                }
+                SCORED
+            }
+            Score::Learning => LEARNING,
+            Score::OutOfOrder => OUT_OF_ORDER,
+            Score::Off => SCORE_OFF,
+        };
+        readings.score_state.push(score_state);
+        self.count.unscored += i64::from(score_state != SCORED);
         self.count.saw(reading.event_time);
         self.out.watermark = Some(self.out.watermark.map_or(watermark, |lowest| lowest.min(watermark)));
+    }
+
+    /// The reading accepted last is the newest of its series.
+    #[inline(always)]
+    pub(super) fn latest(&mut self, series: u32) {
+        let row = (self.kept - 1) as u32;
+        if let Some(&at) = self.latest_of.get(series as usize)
+            && self.latest_series.get(at as usize) == Some(&series)
+        {
+            self.out.latest[at as usize] = row;
+            return;
+        }
+        if self.latest_of.len() <= series as usize {
+            self.latest_of.resize(series as usize + 1, 0);
+        }
+        self.latest_of[series as usize] = self.latest_series.len() as u32;
+        self.latest_series.push(series);
+        self.out.latest.push(row);
+    }
+
+    pub(super) fn alarm(&mut self, row: AlarmRow) {
+        self.count.alarms += 1;
+        self.out.alarms.push(row);
     }
 
     pub(super) fn reject(&mut self, row: RejectedRow) {
@@ -80,7 +124,8 @@ impl Walk {
         self.out.windows.push(cause, row);
     }
 
-    pub(super) fn finish(mut self, decoded: &mut Decoded) -> Output {
+    /// The output, and what the next batch's walk can use again.
+    pub(super) fn finish(mut self, decoded: &mut Decoded) -> (Output, Vec<u32>) {
         fn take<T>(column: &mut Vec<T>, rows: usize) -> Vec<T> {
             column.truncate(rows);
             std::mem::take(column)
@@ -91,6 +136,6 @@ impl Walk {
         readings.event_time = take(&mut decoded.event_time, self.kept);
         readings.value = take(&mut decoded.value, self.kept);
         readings.quality = take(&mut decoded.quality, self.kept);
-        self.out
+        (self.out, self.latest_of)
     }
 }
