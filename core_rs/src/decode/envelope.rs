@@ -6,16 +6,25 @@ use super::scan::{blank, peek};
 use super::{Decoded, Decoder, Envelopes, Rejection, Vocabulary, walk};
 use crate::time;
 
-/// How far the fast pass may look past a body's end: the longest load, so that bodies need not be copied apart. What it
-/// finds there never counts, because a document is taken only if it ends exactly where its envelope does.
-const MARGIN: usize = 32;
+/// How far the fast pass may look past a body's or a line's end: the longest load, so that bodies need not be copied
+/// apart. What it finds there never counts, because a document is taken only if it ends exactly where its envelope or
+/// line does.
+pub(super) const MARGIN: usize = 32;
+
+/// Where the columns stood before something that may turn out to be none.
+pub(super) struct Before {
+    pub rows: usize,
+    pub rejected: usize,
+    fresh: usize,
+    pub item: i32,
+}
 
 /// A batch in work, at one of its envelopes.
 pub(super) struct Batch<'a> {
     pub decoder: &'a mut Decoder,
     pub vocabulary: &'a Vocabulary,
     pub out: &'a mut Decoded,
-    /// All bodies up to this one and its margin.
+    /// All bodies up to this one, or to this one's line at hand, and its margin.
     pub b: &'a [u8],
     /// Where this body starts.
     pub origin: usize,
@@ -58,22 +67,33 @@ impl<'a> Batch<'a> {
             self.origin = start;
             self.item = 0;
             self.b = &bodies[..bodies.len().min(end + MARGIN)];
-            let before = (self.out.value.len(), self.out.rejected.len(), self.out.fresh.len());
+            let before = self.before();
             let properties = envelopes.properties.get(envelope * wanted..(envelope + 1) * wanted).unwrap_or_default();
             let inside = utf8.is_some_and(|(first, last)| first <= start && end <= last);
-            if let Err(detail) = self.body(end, inside, properties) {
-                let (rows, rejected, fresh) = before;
-                self.out.truncate(rows);
-                self.out.rejected.truncate(rejected);
-                self.decoder.ids.forget(&mut self.out.fresh, fresh);
+            if let Err(detail) = self.body(end, inside, properties, &before) {
+                self.back_to(&before);
                 self.reject_envelope(detail, &bodies[start..end]);
             }
         }
     }
 
+    #[inline(always)]
+    pub(super) fn before(&self) -> Before {
+        let Decoded { value, rejected, fresh, .. } = &*self.out;
+        Before { rows: value.len(), rejected: rejected.len(), fresh: fresh.len(), item: self.item }
+    }
+
+    #[inline(never)]
+    pub(super) fn back_to(&mut self, before: &Before) {
+        self.out.truncate(before.rows);
+        self.out.rejected.truncate(before.rejected);
+        self.decoder.ids.forget(&mut self.out.fresh, before.fresh);
+        self.item = before.item;
+    }
+
     /// Reads the body that ends at `end`; a failure rejects it whole.
     #[inline(always)]
-    fn body(&mut self, end: usize, utf8: bool, properties: &[Option<&str>]) -> Result<(), Detail> {
+    fn body(&mut self, end: usize, utf8: bool, properties: &[Option<&str>], before: &Before) -> Result<(), Detail> {
         if end - self.origin > self.decoder.bounds.body_bytes as usize {
             return Err(Detail::TooLarge);
         }
@@ -84,14 +104,27 @@ impl<'a> Batch<'a> {
             self.properties(properties);
         }
         let (i, c) = blank(self.b, self.origin);
-        let next = match c {
-            _ if i >= end => return Err(Detail::Empty),
-            b'{' => self.object(i, 1)?,
-            b'[' => self.array(i)?,
-            _ => return Err(Detail::DocumentType),
-        };
-        // The next body may start with white space, which is not for this one to take.
-        if next == end || (next < end && blank(&self.b[..end], next).0 == end) { Ok(()) } else { Err(Detail::Trailing) }
+        if i >= end {
+            return Err(Detail::Empty);
+        }
+        let read = self.document(i, c);
+        if self.ends(&read, end) { Ok(()) } else { self.lines(read, i, end, before) }
+    }
+
+    #[inline(always)]
+    pub(super) fn document(&mut self, i: usize, c: u8) -> Result<usize, Detail> {
+        match c {
+            b'{' => self.object(i, 1),
+            b'[' => self.array(i),
+            _ => Err(Detail::DocumentType),
+        }
+    }
+
+    /// Tells whether a document was read that ends exactly where its body or line does. What comes next may start with
+    /// white space, which is not for this one to take.
+    #[inline(always)]
+    pub(super) fn ends(&self, read: &Result<usize, Detail>, end: usize) -> bool {
+        read.as_ref().is_ok_and(|next| *next == end || (*next < end && blank(&self.b[..end], *next).0 == end))
     }
 
     #[inline(always)]
@@ -135,7 +168,7 @@ impl<'a> Batch<'a> {
     }
 
     #[inline(always)]
-    fn count(&self) -> Result<(), Detail> {
+    pub(super) fn count(&self) -> Result<(), Detail> {
         if i64::from(self.item) > i64::from(self.decoder.bounds.readings_per_envelope) {
             return Err(Detail::TooMany);
         }
@@ -209,7 +242,7 @@ impl<'a> Batch<'a> {
         });
     }
 
-    /// Goes over a body that failed once more, for the first of the reasons that apply to it and its place.
+    /// Goes over a body that failed once more.
     #[cold]
     fn reject_envelope(&mut self, met: Detail, body: &[u8]) {
         let (detail, at) = match met {
@@ -220,9 +253,14 @@ impl<'a> Batch<'a> {
         self.out.rejected.push(rejection);
     }
 
-    fn explain(&mut self, met: Detail, body: &[u8]) -> (Detail, usize) {
+    /// The first of the reasons that apply to a body, or to one of its lines, and its place.
+    pub(super) fn explain(&mut self, met: Detail, body: &[u8]) -> (Detail, usize) {
         if let Err(error) = std::str::from_utf8(body) {
             return (Detail::Encoding, error.valid_up_to());
+        }
+        if self.has_lines(body) {
+            debug_assert!(met == Detail::TooMany, "{met:?} in a body of lines");
+            return (met, blank(body, 0).0);
         }
         let nesting = &mut self.decoder.nesting;
         if let Err(failure) = walk::document(body, u32::MAX, nesting) {

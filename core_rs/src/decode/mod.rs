@@ -4,15 +4,16 @@
 //! `NotFinite` and names that cannot be one; which series exist and what their values may be is checked afterwards. What
 //! it gives for an envelope depends on that envelope and the vocabulary only, never on what was decoded before.
 //!
-//! Reading order: `envelope` (one body), `narrow` or `wide` (one object), `member` (its parts), then the tokens in
-//! `scan` and `number`. Failures take the slow road: the fast pass only says that something is wrong,
-//! and `walk` goes over the body once more to name what and where.
+//! Reading order: `envelope` (one body), `lines` (a body of several documents), `narrow` or `wide` (one object), `member`
+//! (its parts), then the tokens in `scan` and `number`. Failures take the slow road: the fast pass only says that
+//! something is wrong, and `walk` goes over the body, or the line, once more to name what and where.
 
 mod clock;
 mod envelope;
 mod fresh;
 mod ids;
 mod keys;
+mod lines;
 mod marks;
 mod member;
 mod narrow;

@@ -31,6 +31,27 @@ fn blank_long(b: &[u8], mut i: usize) -> (usize, u8) {
     }
 }
 
+/// Where the line at `i` ends: at the next line feed, or with the bytes.
+#[inline(always)]
+pub(super) fn line_end(b: &[u8], mut i: usize) -> usize {
+    while let Some(part) = b.get(i..).and_then(|rest| rest.first_chunk::<32>()) {
+        // Looked at whole, without a way out in between, so that it takes a few vector instructions.
+        if part.iter().fold(0, |found, c| found | u8::from(*c == b'\n')) != 0 {
+            break;
+        }
+        i += 32;
+    }
+    while i < b.len() {
+        let word = load8(b, i) ^ u64::from_le_bytes([b'\n'; 8]);
+        let found = word.wrapping_sub(ONES) & !word & HIGHS;
+        if found != 0 {
+            return i + (found.trailing_zeros() / 8) as usize;
+        }
+        i += 8;
+    }
+    b.len()
+}
+
 /// A string that starts at `start`, after its opening quote, and whose closing quote is at `end`.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Text {
@@ -209,6 +230,14 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn lines_end_at_the_next_line_feed(text in "[a\\n\\r\u{80}\u{10a}\u{a0a}]{0,9}|[a-z]{0,80}(\\n[a-z]{0,80}){0,3}", at in 0..90_usize) {
+            let bytes = text.as_bytes();
+            let at = at.min(bytes.len());
+            let expected = bytes[at..].iter().position(|c| *c == b'\n').map_or(bytes.len(), |found| at + found);
+            prop_assert_eq!(line_end(bytes, at), expected);
+        }
+
         #[test]
         fn strings_are_read_as_serde_json_writes_them(text in ".{0,40}|[\\x00-\\x7f]{0,40}") {
             let json = serde_json::to_string(&text).unwrap();

@@ -1,6 +1,6 @@
 //! Wide objects: one row of a plant's table, every further member a reading of the metric that its key names.
 
-use super::envelope::Batch;
+use super::envelope::{Batch, Before};
 use super::ids::fit;
 use super::keys::Role;
 use super::member::{Candidate, GOOD, unfit_metric};
@@ -20,19 +20,12 @@ struct Object {
     end: usize,
 }
 
-/// Where the object's rows and rejections start, should it turn out to be none as a whole.
-struct Before {
-    rows: usize,
-    rejected: usize,
-    item: i32,
-}
-
 impl Batch<'_> {
     /// Reads the object whose bracket is at `start`; gives the index after it.
     #[inline(never)]
     pub(super) fn wide(&mut self, start: usize) -> Result<usize, Detail> {
         let b = self.b;
-        let before = Before { rows: self.out.value.len(), rejected: self.out.rejected.len(), item: self.item };
+        let before = self.before();
         let (mut device, mut time) = (self.device, self.time);
         let (mut quality, mut quality_at) = (GOOD, start);
         let mut fault = Fault::NONE;

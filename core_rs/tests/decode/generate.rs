@@ -129,3 +129,18 @@ pub(crate) fn mutated() -> impl Strategy<Value = Vec<u8>> {
         bytes
     })
 }
+
+/// A body: one document of some kind, or several of them on lines.
+pub(crate) fn body() -> impl Strategy<Value = Vec<u8>> {
+    let sound = || members().prop_map(|members| write(&members, &[]).into_bytes());
+    let line = prop_oneof![sound(), sound().prop_map(|object| [b"[", &*object, b"]"].concat()), mutated()];
+    let end = prop::sample::select(vec!["\n", "\n", "\r\n", " \t\n\n", "\n \r\n\t"]);
+    let lines = prop::collection::vec((line, end), 1..6).prop_map(|lines| {
+        let mut body = lines.iter().flat_map(|(line, end)| [line, end.as_bytes()]).collect::<Vec<_>>().concat();
+        if lines.len() % 2 == 0 {
+            body.truncate(body.trim_ascii_end().len());
+        }
+        body
+    });
+    prop_oneof![mutated(), lines]
+}

@@ -2,6 +2,7 @@
 
 mod envelopes;
 mod generate;
+mod lines;
 mod model;
 mod properties;
 mod readings;

@@ -1,7 +1,51 @@
-//! What the specification says of an object, written down without regard to speed.
+//! What the specification says of a body of lines and of an object, written down without regard to speed.
 
 use super::generate::Literal;
 use super::*;
+
+/// The lines of a body that has a document on each, with their places; none if it is one document, or no document at all.
+pub(crate) fn lines_of(body: &[u8]) -> Option<Vec<(usize, &[u8])>> {
+    let blank = |c: &u8| b" \t\r".contains(c);
+    let mut lines = Vec::new();
+    let mut start = 0;
+    for line in body.split(|c| *c == b'\n') {
+        if let Some(first) = line.iter().position(|c| !blank(c)) {
+            let last = line.iter().rposition(|c| !blank(c)).unwrap();
+            lines.push((start + first, &line[first..=last]));
+        }
+        start += line.len() + 1;
+    }
+    let (_, first) = lines.first()?;
+    // Alone, a line is one document, which the tests of those hold to `serde_json`.
+    let whole = matches!(first[0], b'{' | b'[')
+        && !reasons(&decode_items(&narrow(), &[first])).iter().any(|reason| *reason <= Reason::BadJson);
+    (whole && lines.len() > 1).then_some(lines)
+}
+
+/// The items of a body of lines: those that its lines have alone, numbered on and moved to their places.
+pub(crate) fn expected_lines(payload: &Payload, lines: &[(usize, &[u8])]) -> Vec<Item> {
+    let mut expected = Vec::new();
+    for (start, line) in lines {
+        let (number, start) = (expected.len() as i32, *start as u32);
+        expected.extend(decode_items(payload, &[line]).into_iter().map(|item| match item {
+            Item::Row { envelope, item, device, metric, time, value, quality, span } => {
+                let (item, span) = (number + item, (start + span.0, start + span.1));
+                Item::Row { envelope, item, device, metric, time, value, quality, span }
+            }
+            Item::Rejected { device, metric, mut rest } => {
+                rest.item = number + rest.item.max(0);
+                (rest.at, rest.start, rest.end) = (start + rest.at, start + rest.start, start + rest.end);
+                Item::Rejected { device, metric, rest }
+            }
+        }));
+    }
+    expected
+}
+
+pub(crate) fn reasons(items: &[Item]) -> Vec<Reason> {
+    let reason = |item: &Item| if let Item::Rejected { rest, .. } = item { Some(rest.reason) } else { None };
+    items.iter().filter_map(reason).collect()
+}
 
 type Members = [(String, Literal)];
 

@@ -1,7 +1,7 @@
 //! What holds for any input: the rank of failures, the strictness of JSON, and independence of batches and history.
 
-use super::generate::{blanks, members, mutated, write};
-use super::model::{expected_narrow, expected_wide};
+use super::generate::{blanks, body, members, mutated, write};
+use super::model::{expected_lines, expected_narrow, expected_wide, lines_of};
 use super::*;
 use proptest::prelude::*;
 
@@ -56,14 +56,28 @@ proptest! {
     fn strictness_is_that_of_json(body in mutated()) {
         for payload in [narrow(), wide()] {
             let items = decode_items(&payload, &[&body]);
-            if let Some(sound) = is_json(&body) {
+            if let Some(sound) = is_json(&body).filter(|_| lines_of(&body).is_none()) {
                 prop_assert_eq!(is_document(&items), sound, "{:?}: {:?}", String::from_utf8_lossy(&body), items);
             }
         }
     }
 
     #[test]
-    fn i4_bodies_are_decoded_alike_however_the_batch_is_cut(bodies in prop::collection::vec(mutated(), 0..12), at: prop::sample::Index) {
+    fn lines_are_judged_as_if_each_came_alone(body in body()) {
+        for payload in [narrow(), wide()] {
+            let utf8 = std::str::from_utf8(&body).is_ok();
+            if let Some(lines) = lines_of(&body).filter(|_| utf8) {
+                prop_assert_eq!(decode_items(&payload, &[&body]), expected_lines(&payload, &lines), "{:?}", String::from_utf8_lossy(&body));
+            } else {
+                // One document, or none: then nothing of it stands.
+                let items = decode_items(&payload, &[&body]);
+                prop_assert!(is_document(&items) || items.len() == 1, "{:?}: {:?}", String::from_utf8_lossy(&body), items);
+            }
+        }
+    }
+
+    #[test]
+    fn i4_bodies_are_decoded_alike_however_the_batch_is_cut(bodies in prop::collection::vec(body(), 0..12), at: prop::sample::Index) {
         let cut = at.index(bodies.len() + 1);
         for payload in [narrow(), wide()] {
             let whole = decode_items(&payload, &bodies);
@@ -81,7 +95,7 @@ proptest! {
     }
 
     #[test]
-    fn what_was_decoded_before_changes_nothing(before in prop::collection::vec(mutated(), 0..12), bodies in prop::collection::vec(mutated(), 0..6)) {
+    fn what_was_decoded_before_changes_nothing(before in prop::collection::vec(body(), 0..12), bodies in prop::collection::vec(body(), 0..6)) {
         for payload in [narrow(), wide()] {
             let mut used = Decoder::new(&payload, &BOUNDS);
             decode(&mut used, &before, &[]);
