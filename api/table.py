@@ -17,8 +17,6 @@ from api.security.limits import Limits
 from api.store import Kind
 
 MEDIA_TYPE: Final = "application/vnd.apache.arrow.stream"
-# What a text may hold in PostgreSQL as well.
-_NUL: Final = "\0"
 _FIRST_US: Final = -62_135_596_800_000_000
 _LAST_US: Final = 253_402_300_799_999_999
 _WORDS: Final[dict[str, frozenset[str]]] = {
@@ -76,6 +74,11 @@ def _bad(fault: str, remedy: str) -> Problem:
     return Problem("bad-table", f"couldn't read the table: {fault}; {remedy}")
 
 
+def _too_large(fault: str) -> Problem:
+    """Return what makes a sender cut its post: bytes alone do not say how many rows there are."""
+    return Problem("too-large", f"couldn't take the table: {fault}; cut it between two envelopes, and post the parts")
+
+
 def _check_messages(buffer: pa.Buffer, limits: Limits) -> None:
     """Look at the messages without decoding any: how many, how many rows, and nothing compressed.
 
@@ -84,15 +87,16 @@ def _check_messages(buffer: pa.Buffer, limits: Limits) -> None:
     rows = 0
     for count, message in enumerate(pa.ipc.MessageReader.open_stream(buffer), 1):
         if count > limits.table_batches_max:
-            raise _bad(f"more than {limits.table_batches_max} messages", "send fewer, larger batches")
+            raise _too_large(f"more than {limits.table_batches_max} messages")
         length = _record_length(bytes(message.metadata))
         if length is None:
             continue
-        if not 0 <= length <= limits.table_rows_max:
-            raise _bad(f"a batch says that it has {length} rows", f"send at most {limits.table_rows_max} at a time")
+        if length < 0:
+            raise _bad(f"a batch says that it has {length} rows", "post an Arrow IPC stream")
+        # A dictionary's values are bounded alike: it needs no more of them than there are rows.
         rows += length if message.type == "record batch" else 0
-        if rows > limits.table_rows_max:
-            raise _bad(f"more than {limits.table_rows_max} rows", "cut it between two envelopes, and post the parts")
+        if max(rows, length) > limits.table_rows_max:
+            raise _too_large(f"more than {limits.table_rows_max} rows")
 
 
 def _record_length(metadata: bytes) -> int | None:
@@ -168,7 +172,7 @@ def _plain(table: pa.Table, wanted: pa.Schema, limits: Limits) -> pa.Table:
         if pa.types.is_string(field.type):
             text_bytes += sum(_text_bytes(chunk, field.name, limits) for chunk in column.chunks)
             if text_bytes > limits.table_text_bytes_max:
-                raise _bad(f"more than {limits.table_text_bytes_max} bytes of text", "send fewer rows at a time")
+                raise _too_large(f"more than {limits.table_text_bytes_max} bytes of text")
             column = pa.chunked_array([_written_out(chunk) for chunk in column.chunks], pa.string())
         if not field.nullable and column.null_count:
             raise _bad(f"{field.name} is null in {column.null_count} rows", "send a value in every row")
@@ -183,8 +187,6 @@ def _text_bytes(chunk: pa.Array, name: str, limits: Limits) -> int:
     longest = pc.max(lengths).as_py() or 0
     if longest > limits.text_bytes_max:
         raise _bad(f"{name} holds a text of {longest} bytes", f"send at most {limits.text_bytes_max}")
-    if pc.any(pc.match_substring(values, _NUL)).as_py():
-        raise _bad(f"{name} holds a text with a zero byte", "leave such texts out")
     return int(pc.sum(lengths.take(chunk.indices) if is_dictionary else lengths).as_py() or 0)
 
 

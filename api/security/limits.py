@@ -21,7 +21,7 @@ class Limits:
     table_batches_max: int = 1_000
     # Dictionaries make large texts cheap to send: bounded as they would be written out.
     table_text_bytes_max: int = 64 * _MIB
-    text_bytes_max: int = 4_096
+    text_bytes_max: int = 65_536
     # Tables that are read or written at one time: what bounds memory, with table_bytes_max.
     tables_in_work_max: int = 4
     # A body that is refused is still read this far, so that the sender sees the answer and not a reset.

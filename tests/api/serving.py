@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import httpx
 import pyarrow as pa
-
-from alumicatalyst import _core
-from alumicatalyst.settings import Settings
 from api.app import create_app
 from api.security.keys import new_key
 from api.security.limits import Limits
 from api.server import Server, configuration, listen, open_store
+
+from alumicatalyst import _core
+from alumicatalyst.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable
@@ -78,7 +78,7 @@ class Serving:
             self.app = create_app(self._settings, self.store, self._limits)
             self._server = Server(configuration(self.app), self.app)
             task = asyncio.create_task(self._server.serve([self._socket]))
-            while not self._server.started and not task.done():
+            while not self._server.started and not task.done():  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
             self._started.set()
             await task

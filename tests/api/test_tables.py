@@ -7,13 +7,13 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from api.problems import Problem
+from api.security.limits import Limits
+from api.table import Span, read_table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alumicatalyst import _core
-from api.problems import Problem
-from api.security.limits import Limits
-from api.table import Span, read_table
 from tests.api.serving import PARTITION, START_US, alarm_id, newest, stream_of, table, transition, window
 
 SPAN = Span(PARTITION, 0, 100)
@@ -25,11 +25,25 @@ ROWS = {
 }
 
 
-def refused(body: bytes, kind: Any = "alarms", span: Span = SPAN, limits: Limits = LIMITS) -> str:
+def refused(body: bytes, kind: Any = "alarms", limits: Limits = LIMITS, slug: str = "bad-table") -> str:
     with pytest.raises(Problem) as caught:
-        read_table(body, kind, span, limits)
-    assert (caught.value.slug, caught.value.status_code) == ("bad-table", 422)
+        read_table(body, kind, SPAN, limits)
+    assert (caught.value.slug, caught.value.status_code) == (slug, {"bad-table": 422, "too-large": 413}[slug])
     return str(caught.value.detail)
+
+
+def too_large(body: bytes, limits: Limits) -> str:
+    return refused(body, limits=limits, slug="too-large")
+
+
+def rows_or_problem(body: bytes | bytearray, kind: Any) -> list[dict[str, Any]] | None:
+    """Return the rows, or None where the body was refused as it should be; any other error goes on."""
+    try:
+        return list(read_table(body, kind, SPAN, LIMITS).to_pylist())
+    except Problem as problem:
+        if problem.slug not in {"bad-table", "too-large"}:
+            raise
+        return None
 
 
 def changed(kind: str = "alarms", **columns: Any) -> bytes:
@@ -103,9 +117,8 @@ def test_small_indices_and_large_texts_are_strings_too() -> None:
         ({"priority": "urgent"}, "send critical, high, low, medium"),
         ({"alarm_id": alarm_id(1).upper()}, "lower-case hexadecimal"),
         ({"alarm_id": alarm_id(1) + "\n"}, "lower-case hexadecimal"),
-        ({"message": "a\0b"}, "zero byte"),
-        ({"message": "a" * 5_000}, "a text of 5000 bytes"),
-        ({"device": "a" * 5_000}, "a text of 5000 bytes"),
+        ({"message": "a" * 70_000}, "a text of 70000 bytes"),
+        ({"device": "a" * 70_000}, "a text of 70000 bytes"),
         ({"event_time": 2**62}, "event_time is 4611686018427387904"),
         ({"enqueued_time": -(2**62)}, "enqueued_time is -4611686018427387904"),
     ],
@@ -159,38 +172,33 @@ def test_a_compressed_table_is_refused_before_it_is_decompressed(compression: st
 
 def test_more_rows_or_batches_than_the_bound_are_refused_before_they_are_read() -> None:
     body = stream_of(table("alarms", ROWS["alarms"]))
-    assert "has 5 rows" in refused(body, limits=Limits(table_rows_max=4))
-    assert "more than 3 messages" in refused(body, limits=Limits(table_batches_max=3))
+    assert "more than 4 rows" in too_large(body, Limits(table_rows_max=4))
+    assert "more than 3 messages" in too_large(body, Limits(table_batches_max=3))
     rows = table("alarms", [transition(1, 1)], plain=True)
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, rows.schema) as writer:
         for _ in range(5):
             writer.write_table(rows)
-    assert "more than 4 rows" in refused(bytes(sink.getvalue()), limits=Limits(table_rows_max=4))
+    assert "more than 4 rows" in too_large(bytes(sink.getvalue()), Limits(table_rows_max=4))
 
 
 def test_a_dictionary_does_not_smuggle_in_more_text_than_the_bound() -> None:
     rows = [transition(1, 1, device="d" * 4_000) for _ in range(5_000)]
     body = stream_of(table("alarms", rows))
     assert len(body) < 2_000_000
-    assert "bytes of text" in refused(body, limits=Limits(table_text_bytes_max=10_000_000))
+    assert "bytes of text" in too_large(body, Limits(table_text_bytes_max=10_000_000))
 
 
 def test_a_batch_that_lies_about_its_length_is_refused() -> None:
     body = bytearray(stream_of(table("latest", ROWS["latest"], plain=True)))
     needle = struct.pack("<q", 5)
-    places = [at for at in range(0, len(body) - 8) if body[at : at + 8] == needle]
+    places = [at for at in range(len(body) - 8) if body[at : at + 8] == needle]
     assert places
     for at in places:
         for lie in (2**62, -1, 6, 2**31):
             copy = bytearray(body)
             copy[at : at + 8] = struct.pack("<q", lie)
-            try:
-                got = read_table(copy, "latest", SPAN, LIMITS)
-            except Problem as problem:
-                assert problem.slug == "bad-table"
-            else:
-                assert got.num_rows <= LIMITS.table_rows_max
+            assert len(rows_or_problem(copy, "latest") or []) <= LIMITS.table_rows_max
 
 
 @settings(max_examples=300)
@@ -223,12 +231,7 @@ def test_i9_mutated_tables_are_rows_or_a_problem(data: st.DataObject) -> None:
                 body[at:at] = data.draw(st.binary(min_size=1, max_size=16))
         if not body:
             break
-    try:
-        got = read_table(body, kind, SPAN, LIMITS)
-    except Problem as problem:
-        assert (problem.slug, problem.status_code) == ("bad-table", 422)
-        return
-    for row in got.to_pylist():
+    for row in rows_or_problem(body, kind) or []:
         assert row["partition"] == PARTITION
         assert 0 < row["sequence_number"] <= 100
         assert row["enqueued_time"].timestamp() * 1e6 == pytest.approx(START_US, rel=1)
