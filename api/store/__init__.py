@@ -7,6 +7,7 @@ several replicas share it.
 from api.store.contract import (
     KINDS,
     LIMIT_MAX,
+    PRIORITIES,
     SCOPES,
     STATES,
     Accepted,
@@ -17,6 +18,7 @@ from api.store.contract import (
     Marks,
     Page,
     Position,
+    Priority,
     Retention,
     Scope,
     SeriesFilter,
@@ -40,6 +42,7 @@ from api.store.store import HotStore
 __all__ = [
     "KINDS",
     "LIMIT_MAX",
+    "PRIORITIES",
     "SCOPES",
     "STATES",
     "Accepted",
@@ -58,6 +61,7 @@ __all__ = [
     "NotFound",
     "Page",
     "Position",
+    "Priority",
     "Retention",
     "Scope",
     "SeriesFilter",

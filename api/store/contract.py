@@ -10,10 +10,12 @@ if TYPE_CHECKING:
 
 Kind = Literal["alarms", "windows", "latest"]
 State = Literal["active_unacked", "active_acked", "cleared_unacked", "normal"]
+Priority = Literal["low", "medium", "high", "critical"]
 Scope = Literal["ingest", "read", "operate"]
 
 KINDS: tuple[Kind, ...] = ("alarms", "windows", "latest")
 STATES: tuple[State, ...] = ("active_unacked", "active_acked", "cleared_unacked", "normal")
+PRIORITIES: tuple[Priority, ...] = ("low", "medium", "high", "critical")
 SCOPES: tuple[Scope, ...] = ("ingest", "read", "operate")
 
 LIMIT_MAX = 1_000
@@ -61,7 +63,7 @@ class AlarmFilter:
     """
 
     states: frozenset[State] = frozenset()
-    priorities: frozenset[str] = frozenset()
+    priorities: frozenset[Priority] = frozenset()
     asset: str | None = None
     device: str | None = None
     metric: str | None = None

@@ -1,10 +1,19 @@
-"""The hot store as its callers see it."""
+"""The hot store as its callers see it: each method is one transaction, or one look, of another module."""
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
-from api.store.contract import Accepted, Change, Key, Marks, Page, Position, Retention
+from sqlalchemy import func, select
+
+from api.store import access, confirm, ingest, listing, marks, operate, prune, schema, values
+from api.store.clock import number_of
+from api.store.contract import Change, Position, Retention
+from api.store.database import Database, is_sqlite, sqlite_path, url_of
+from api.store.migrate import check_version, version
+from api.store.publish import decoded
+from api.store.rows import check_range, checked, clean
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -12,8 +21,9 @@ if TYPE_CHECKING:
     from typing import Self
 
     import pyarrow as pa
+    from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from api.store.contract import AlarmFilter, Kind, Scope, SeriesFilter, WindowFilter
+    from api.store.contract import Accepted, AlarmFilter, Key, Kind, Marks, Page, Scope, SeriesFilter, WindowFilter
 
 
 class HotStore:
@@ -23,7 +33,9 @@ class HotStore:
         on_change: Called on the event loop after a commit of this process that published changes.
     """
 
-    on_change: Callable[[], None] | None
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.on_change: Callable[[], None] | None = None
 
     @classmethod
     async def open(cls, url: str) -> Self:
@@ -36,13 +48,26 @@ class HotStore:
             StoreError: It is missing or of another version; the message says what to run.
             StoreBusy: It is out of reach.
         """
-        raise NotImplementedError(url)
+        database = Database(url_of(url))
+        store = cls(database)
+        try:
+            await store.ready()
+        except BaseException:
+            await store.close()
+            raise
+        return store
 
     async def close(self) -> None:
         """Close every connection."""
+        await self._database.close()
 
     async def ready(self) -> None:
         """Return if the database answers and has the version of this code, else raise StoreError."""
+        url = self._database.url
+        if is_sqlite(url) and not await asyncio.to_thread(sqlite_path(url).exists):
+            check_version(None, url)
+        async with self._database.read() as connection:
+            check_version(await connection.run_sync(version), url)
 
     async def ingest(
         self, kind: Kind, partition: str, follows: int, last: int, rows: pa.Table, *, committed: bool
@@ -54,7 +79,15 @@ class HotStore:
             BadRows: The table breaks its schema, or holds rows outside of the range or partition.
             StoreBusy: Nothing was stored; try again.
         """
-        raise NotImplementedError
+        # Checked before the transaction, which must not be held while a large table is looked through.
+        rows = await asyncio.to_thread(checked, kind, rows, partition, follows, last)
+
+        async def work(connection: AsyncConnection) -> tuple[Accepted, int]:
+            return await ingest.ingest(connection, kind, clean(partition), follows, last, rows, committed=committed)
+
+        accepted, published = await self._database.write(work)
+        self._tell(published)
+        return accepted
 
     async def commit(self, partition: str, follows: int, last: int, transitions: int, sha256: str) -> Accepted:
         """Confirm that the lake holds a partition through `last`, with as many transitions of this digest.
@@ -64,11 +97,19 @@ class HotStore:
             Mismatch: The store's transitions of the range are others.
             StoreBusy: Nothing was stored; try again.
         """
-        raise NotImplementedError
+        check_range(follows, last)
+
+        async def work(connection: AsyncConnection) -> Accepted:
+            return await confirm.commit(connection, clean(partition), follows, last, transitions, sha256)
+
+        accepted = await self._database.write(work)
+        self._tell(accepted.accepted)
+        return accepted
 
     async def marks(self) -> list[Marks]:
         """Return the marks of every partition, by name."""
-        raise NotImplementedError
+        async with self._database.read() as connection:
+            return await marks.listed(connection)
 
     async def alarms(self, where: AlarmFilter, *, limit: int, cursor: str | None) -> Page:
         """List alarms, newest raised first.
@@ -76,15 +117,18 @@ class HotStore:
         Raises:
             BadCursor: No page ended with this cursor.
         """
-        raise NotImplementedError
+        async with self._database.read() as connection:
+            return await listing.alarms(connection, where, limit=limit, cursor=cursor)
 
     async def alarm(self, alarm_id: str) -> dict[str, Any] | None:
         """Return one alarm, with `"retracted": true` if the lake does not have it, or None."""
-        raise NotImplementedError
+        async with self._database.read() as connection:
+            return await listing.alarm(connection, alarm_id)
 
     async def history(self, alarm_id: str) -> list[dict[str, Any]] | None:
         """Return what the process and the operators did to an alarm, in order of arrival, or None."""
-        raise NotImplementedError
+        async with self._database.read() as connection:
+            return await listing.history(connection, alarm_id)
 
     async def acknowledge(
         self, alarm_id: str, *, actor: str, comment: str, idempotency_key: str | None
@@ -94,34 +138,51 @@ class HotStore:
         Raises:
             NotFound: There is no such alarm.
             NotAllowed: It is acknowledged or retracted.
-            KeyReused: The actor used the idempotency key for another alarm or comment.
+            KeyReused: The actor used the idempotency key for another request.
             StoreBusy: Nothing was stored; try again.
         """
-        raise NotImplementedError
+
+        async def work(connection: AsyncConnection) -> tuple[dict[str, Any], int]:
+            return await operate.acknowledge(
+                connection, alarm_id, actor=actor, comment=comment, idempotency_key=idempotency_key
+            )
+
+        alarm, published = await self._database.write(work)
+        self._tell(published)
+        return alarm
 
     async def series(self, where: SeriesFilter, *, limit: int, cursor: str | None) -> Page:
         """List the latest value of each series, by device and metric."""
-        raise NotImplementedError
+        async with self._database.read() as connection:
+            return await values.series(connection, where, limit=limit, cursor=cursor)
 
     async def windows(self, where: WindowFilter, *, limit: int, cursor: str | None) -> Page:
         """List windows, newest start first."""
-        raise NotImplementedError
+        async with self._database.read() as connection:
+            return await values.windows(connection, where, limit=limit, cursor=cursor)
 
     async def position(self) -> Position:
         """Return which changes are retained."""
-        raise NotImplementedError
+        counter, seq = schema.counters.c, schema.changes.c.seq
+        newest = select(counter.value).where(counter.name == "changes").scalar_subquery()
+        async with self._database.read() as connection:
+            row = (await connection.execute(select(func.min(seq), newest))).one()
+        return Position(row[1] + 1 if row[0] is None else row[0], row[1])
 
     async def changes(self, after: int, limit: int) -> list[Change]:
         """Return changes with a greater seq than `after`, ascending; whoever has seen n has seen all below n."""
-        raise NotImplementedError
+        columns = schema.changes.c
+        statement = select(columns.seq, columns.alarm).where(columns.seq > after).order_by(columns.seq).limit(limit)
+        async with self._database.read() as connection:
+            return [Change(seq, decoded(alarm)) for seq, alarm in await connection.execute(statement)]
 
-    async def create_key(  # noqa: A002 -- the word that keys are shown with.
+    async def create_key(
         self,
         name: str,
         scopes: frozenset[Scope],
         expires: datetime | None,
         *,
-        id: str,
+        id: str,  # noqa: A002 -- the word that keys are shown with.
         sha256: bytes,
         actor: str = "console",
     ) -> None:
@@ -130,20 +191,38 @@ class HotStore:
         Raises:
             StoreError: There is a key of this id.
         """
-        raise NotImplementedError
+
+        async def work(connection: AsyncConnection) -> None:
+            await access.create(
+                connection, name=name, scopes=scopes, expires=expires, id=id, sha256=sha256, actor=actor
+            )
+
+        await self._database.write(work)
 
     async def key(self, id: str) -> Key | None:  # noqa: A002
         """Return one key, also an expired or revoked one."""
-        raise NotImplementedError
+        async with self._database.read() as connection:
+            return await access.one(connection, id)
 
     async def keys(self) -> list[Key]:
         """Return every key, oldest first."""
-        raise NotImplementedError
+        async with self._database.read() as connection:
+            return await access.every(connection)
 
     async def revoke_key(self, name_or_id: str, *, actor: str = "console") -> bool:
         """Revoke the key of this id, or every key of this name; return whether one was revoked."""
-        raise NotImplementedError
+
+        async def work(connection: AsyncConnection) -> bool:
+            return await access.revoke(connection, name_or_id, actor=actor)
+
+        return await self._database.write(work)
 
     async def prune(self, *, now: datetime, retention: Retention | None = None) -> None:
         """Remove what is older than its retention, a bounded number of rows a transaction."""
-        raise NotImplementedError
+        for work in prune.steps(retention or Retention(), number_of(now)):
+            while await self._database.write(work):
+                pass
+
+    def _tell(self, published: int) -> None:
+        if published and self.on_change is not None:
+            self.on_change()

@@ -1,0 +1,239 @@
+"""Connections and transactions of the hot store on SQLite and PostgreSQL, and what their failures mean.
+
+SQLite has one connection that writes, in WAL mode, beside several that only read. Every commit is synced to disk
+(synchronous=FULL): a post is one transaction of many rows, so it costs little, and a power cut can neither take back an
+operator's acknowledgement nor a seq that a stream has shown.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sqlite3
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import quote
+
+from sqlalchemy import event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from api.store.errors import StoreBusy, StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+T = TypeVar("T")
+
+# How long a transaction waits for another's lock, or for a free connection, before the caller is told to come back.
+WAIT_S = 5.0
+READERS = 4
+POSTGRES_CONNECTIONS = 8
+# A request ends after half a minute; what it asked of the database must not outlive it by much.
+STATEMENT_S = 30.0
+ATTEMPTS = 5
+WAL_BYTES_KEPT = 64 * 1024 * 1024
+
+# PostgreSQL's classes: connection, resources, intervention by an operator, and the system's own errors (I/O).
+BUSY_CLASSES = ("08", "53", "57", "58")
+# A lock not had in time, a standby, and a database that is being dropped or recovered.
+BUSY_STATES = ("55P03", "25006", "55006")
+# Serialization failure, deadlock, and a key that another inserted at the same time: begun again, the transaction sees
+# what the other did and decides otherwise.
+COLLISION_STATES = ("40001", "40P01", "23505")
+# SQLite's: busy, locked, no memory, read-only, interrupted, I/O, full, cannot open.
+BUSY_CODES = frozenset({5, 6, 7, 8, 9, 10, 13, 14})
+
+
+def url_of(text: str) -> URL:
+    """Return a database's address, checked, without a driver.
+
+    Raises:
+        StoreError: It is neither `sqlite:///PATH` nor `postgresql://...`.
+    """
+    remedy = "use sqlite:///PATH or postgresql://USER@HOST/DATABASE"
+    try:
+        url = make_url(text)
+    except (ArgumentError, ValueError) as error:
+        # The text may hold a password, so it is not shown.
+        raise StoreError(f"couldn't understand the address of the hot store's database; {remedy}") from error
+    if url.drivername not in {"sqlite", "postgresql"}:
+        raise StoreError(f"couldn't open a hot store on {url.drivername}; {remedy}")
+    if url.drivername == "sqlite" and url.database in {None, "", ":memory:"}:
+        raise StoreError(f"couldn't open a hot store in memory; {remedy}")
+    return url
+
+
+def is_sqlite(url: URL) -> bool:
+    """Return whether an address is a file."""
+    return url.drivername == "sqlite"
+
+
+def shown(url: URL) -> str:
+    """Return an address as a message may show it: without its password."""
+    return url.render_as_string(hide_password=True)
+
+
+class Database:
+    """The connections to one database.
+
+    Attributes:
+        url: Its address.
+        sqlite: Whether it is a file.
+    """
+
+    def __init__(self, url: URL) -> None:
+        self.url = url
+        self.sqlite = is_sqlite(url)
+        if self.sqlite:
+            self._writer = _sqlite_engine(url, connections=1, begin="BEGIN IMMEDIATE", pragmas=("synchronous=FULL",))
+            self._reader = _sqlite_engine(url, connections=READERS, begin="BEGIN", pragmas=("query_only=ON",))
+        else:
+            self._writer = self._reader = _postgres_engine(url)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._writer.dispose()
+        if self._reader is not self._writer:
+            await self._reader.dispose()
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncConnection]:
+        """Give a connection whose statements see one and the same state of a SQLite database.
+
+        Raises:
+            StoreBusy: The database is out of reach.
+        """
+        with failures(self.url):
+            async with self._reader.connect() as connection:
+                yield connection
+
+    async def write(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+        """Run a transaction: all of `work` is stored, or nothing.
+
+        Args:
+            work: Is run again, from its start, after a deadlock and the like.
+
+        Raises:
+            StoreBusy: Nothing was stored; or, if the server went away while it committed, all was. Every write of the
+                store may be repeated then: a post by its marks, an operator's by its idempotency key.
+        """
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                with failures(self.url):
+                    async with self._writer.begin() as connection:
+                        return await work(connection)
+            except Collision:
+                if attempt == ATTEMPTS:
+                    raise
+            # Two that collided must not come back together.
+            await asyncio.sleep(random.uniform(0.0, 0.02 * attempt))  # noqa: S311
+
+
+class Collision(StoreBusy):
+    """Two transactions met; this one was undone, and is expected to pass when it is run once more."""
+
+
+@contextmanager
+def failures(url: URL) -> Iterator[None]:
+    """Turn what a driver raises into StoreBusy or StoreError; a defect of ours passes as it is."""
+    try:
+        yield
+    except PoolTimeout as error:
+        raise StoreBusy(f"couldn't get a connection to {shown(url)} within {WAIT_S:g} s; try again") from error
+    except DBAPIError as error:
+        raise _meaning(error, url) from error
+    except OSError as error:
+        raise StoreBusy(f"couldn't reach {shown(url)}: {error}; try again") from error
+
+
+def _meaning(error: DBAPIError, url: URL) -> Exception:
+    state = getattr(error.orig, "sqlstate", None)
+    code = _sqlite_code(error.orig)
+    if state in COLLISION_STATES:
+        return Collision(f"couldn't write to {shown(url)}: {_said(error)}; try again")
+    # psycopg reports a server that is not there without any state.
+    lost = error.connection_invalidated or (type(error.orig).__name__ == "OperationalError" and state is None)
+    if code in BUSY_CODES or (code is None and lost) or (state or "").startswith(BUSY_CLASSES) or state in BUSY_STATES:
+        return StoreBusy(f"couldn't use {shown(url)}: {_said(error)}; try again")
+    if code is not None or (state or "").startswith(("28", "3D", "42501", "XX")):
+        return StoreError(f"couldn't use {shown(url)}: {_said(error)}; mend the database")
+    return error
+
+
+def _sqlite_code(error: BaseException | None) -> int | None:
+    """Return SQLite's primary result code, if the error is one of the file and not of our statement."""
+    while error is not None and not isinstance(error, sqlite3.Error):
+        error = error.__cause__
+    if not isinstance(error, sqlite3.DatabaseError) or isinstance(error, sqlite3.ProgrammingError | sqlite3.DataError):
+        return None
+    extended = getattr(error, "sqlite_errorcode", None)
+    # 1 is a wrong statement: a defect, not a state of the file.
+    return None if extended is None or extended & 0xFF == 1 else extended & 0xFF
+
+
+def _said(error: DBAPIError) -> str:
+    return str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else type(error.orig).__name__
+
+
+def sqlite_path(url: URL) -> Path:
+    """Return the file of a SQLite database."""
+    return Path(url.database or "")
+
+
+def _sqlite_engine(url: URL, *, connections: int, begin: str, pragmas: tuple[str, ...]) -> AsyncEngine:
+    engine = create_async_engine(
+        # mode=rw: a file that is not there is an error, never an empty database.
+        URL.create(
+            "sqlite+aiosqlite",
+            database=f"file:{quote(str(sqlite_path(url).absolute()))}",
+            query={"mode": "rw", "uri": "true"},
+        ),
+        pool_size=connections,
+        max_overflow=0,
+        pool_timeout=WAIT_S,
+        connect_args={"timeout": WAIT_S},
+    )
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def _connected(connection: Any, _record: object) -> None:
+        # The driver must not begin transactions by itself: its own BEGIN takes the lock too late to wait for it.
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        try:
+            for pragma in (*pragmas, f"journal_size_limit={WAL_BYTES_KEPT}", "cache_size=-65536"):
+                cursor.execute(f"PRAGMA {pragma}")
+        finally:
+            cursor.close()
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def _begun(connection: Any) -> None:
+        connection.exec_driver_sql(begin)
+
+    return engine
+
+
+def _postgres_engine(url: URL) -> AsyncEngine:
+    limits = {
+        "lock_timeout": WAIT_S,
+        "statement_timeout": STATEMENT_S,
+        # A replica that stalls inside a transaction would hold the counter of seqs, and with it every other writer.
+        "idle_in_transaction_session_timeout": 2 * WAIT_S,
+    }
+    options = " ".join(f"-c {name}={int(seconds * 1000)}" for name, seconds in limits.items())
+    return create_async_engine(
+        url.set(drivername="postgresql+psycopg"),
+        pool_size=POSTGRES_CONNECTIONS,
+        max_overflow=0,
+        pool_timeout=WAIT_S,
+        # After a restart of the server every connection in the pool is a dead one.
+        pool_pre_ping=True,
+        connect_args={"connect_timeout": int(WAIT_S), "options": options},
+    )

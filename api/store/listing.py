@@ -1,0 +1,169 @@
+"""Lists of alarms: filters, and the index that each question is answered from.
+
+The order is newest raised first, then by alarm_id, whatever the filter, so a page's cursor is a place in that order:
+what is inserted before it moves nothing, and what was there behind it is still to come.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import and_, func, not_, or_, select, union_all
+
+from api.store import cursor as cursors
+from api.store import schema
+from api.store.clock import maybe_text_of, number_of, text_of
+from api.store.contract import PRIORITIES, STATES, Page
+from api.store.fold import RETRACTED
+from api.store.publish import COLUMNS, load, stored_of, view
+from api.store.rows import clean
+
+if TYPE_CHECKING:
+    from sqlalchemy import ColumnElement, Row, Select
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from api.store.contract import AlarmFilter
+
+_A = schema.alarms.c
+_ORDER = (_A.raised_time.desc(), _A.alarm_id)
+_LOWER = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz")
+# Up to as many alarms are sorted; what there is more of is met soon enough by walking in the order of the list.
+RARE = 1_000
+
+
+async def alarms(connection: AsyncConnection, where: AlarmFilter, *, limit: int, cursor: str | None) -> Page:
+    """Return a page of alarms; see HotStore.alarms."""
+    limit = cursors.bounded(limit)
+    conditions = _conditions(where)
+    if cursor is not None:
+        conditions.append(cursors.older(_A.raised_time, _A.alarm_id, cursors.read("alarms", (int, str), cursor)))
+    statement = await _planned(connection, where, conditions, limit + 1)
+    rows = [stored_of(row) for row in await connection.execute(statement)]
+    last = rows[limit - 1].alarm if len(rows) > limit else None
+    following = None if last is None else cursors.made("alarms", (last.raised_time, last.alarm_id))
+    return Page([view(row) for row in rows[:limit]], following)
+
+
+async def _planned(
+    connection: AsyncConnection, where: AlarmFilter, conditions: list[ColumnElement[bool]], limit: int
+) -> Select[Any]:
+    """Return the query in the form whose index answers it with few rows looked at.
+
+    SQLite's planner knows nothing about the values, and either's may change its mind, so the form decides.
+    """
+    every = select(*COLUMNS).order_by(*_ORDER).limit(limit)
+    states, priorities = where.states or frozenset(STATES), where.priorities or frozenset(PRIORITIES)
+    if where.device is not None:
+        # A device has few alarms: they are looked through in order.
+        return every.where(*conditions, *_unindexed(states, priorities))
+    rare = [_below(clean(where.asset))] if where.asset is not None else []
+    rare += [_A.provisional] if where.provisional else []
+    for condition in rare:
+        found = select(_A.alarm_id).where(condition).limit(RARE + 1)
+        number = (await connection.execute(select(func.count()).select_from(found.subquery()))).scalar_one()
+        if number <= RARE:
+            return every.where(_A.alarm_id.in_(found), *conditions, *_unindexed(states, priorities))
+    if not where.states and not where.priorities:
+        return every.where(*conditions, _A.state != RETRACTED)
+    # One walk for each state and priority, all in the list's order: their first rows hold the first of the list.
+    walks = [
+        select(_A.alarm_id)
+        .where(_A.state == state, _A.priority == priority, *conditions)
+        .order_by(*_ORDER)
+        .limit(limit)
+        .subquery()
+        for state, priority in product(sorted(states), sorted(priorities))
+    ]
+    return every.where(_A.alarm_id.in_(union_all(*(select(walk.c.alarm_id) for walk in walks))))
+
+
+def _conditions(where: AlarmFilter) -> list[ColumnElement[bool]]:
+    """Return the conditions of a filter, other than states and priorities."""
+    found: list[ColumnElement[bool]] = []
+    for column, value in ((_A.device, where.device), (_A.metric, where.metric), (_A.alarm_rule, where.rule)):
+        if value is not None:
+            found.append(column == clean(value))
+    if where.asset is not None:
+        found.append(_below(clean(where.asset)))
+    if where.start is not None:
+        found.append(_A.raised_time >= number_of(where.start))
+    if where.end is not None:
+        found.append(_A.raised_time < number_of(where.end))
+    if where.provisional is not None:
+        found.append(_A.provisional if where.provisional else not_(_A.provisional))
+    if where.text:
+        # Lower-cased the same way on both databases: only ASCII, as their byte-wise collations do.
+        text = clean(where.text).translate(_LOWER)
+        searched = (_A.message, _A.device, _A.asset, _A.alarm_rule)
+        found.append(or_(*(func.lower(column).contains(text, autoescape=True) for column in searched)))
+    return found
+
+
+def _below(asset: str) -> ColumnElement[bool]:
+    """Return the condition for an asset and what lies below it; "0" is the character after "/"."""
+    path = asset.strip("/")
+    return or_(_A.asset == path, and_(_A.asset > f"{path}/", _A.asset < f"{path}0"))
+
+
+def _unindexed(states: frozenset[str], priorities: frozenset[str]) -> tuple[ColumnElement[bool], ...]:
+    """Return the conditions on state and priority as expressions, so that no index of theirs is preferred."""
+    return (
+        func.coalesce(_A.state, "").in_(sorted(states)),
+        func.coalesce(_A.priority, "").in_(sorted(priorities)),
+    )
+
+
+async def alarm(connection: AsyncConnection, alarm_id: str) -> dict[str, Any] | None:
+    """Return one alarm; see HotStore.alarm."""
+    found = await load(connection, [clean(alarm_id)], lock=False)
+    return next(map(view, found.values()), None)
+
+
+async def history(connection: AsyncConnection, alarm_id: str) -> list[dict[str, Any]] | None:
+    """Return what was done to an alarm; see HotStore.history."""
+    alarm_id = clean(alarm_id)
+    transitions, actions = schema.transitions, schema.actions
+    process = await connection.execute(select(transitions).where(transitions.c.alarm_id == alarm_id))
+    operator = await connection.execute(select(actions).where(actions.c.alarm_id == alarm_id))
+    entries = [((row.seq, 0, row.step), _process_entry(row)) for row in process]
+    entries += [((row.seq, 1, row.id), _operator_entry(row)) for row in operator]
+    if not entries and await alarm(connection, alarm_id) is None:
+        return None
+    entries.sort(key=lambda entry: entry[0])
+    return [entry for _, entry in entries]
+
+
+def _process_entry(row: Row[Any]) -> dict[str, Any]:
+    return {
+        "side": "process",
+        "seq": row.seq,
+        "time": text_of(row.received_time),
+        "actor": "process",
+        "action": row.transition,
+        "step": row.step,
+        "event_time": text_of(row.event_time),
+        "partition": row.partition,
+        "sequence_number": row.sequence_number,
+        "item": row.item,
+        "value": row.value,
+        "threshold": row.threshold,
+        "peak": row.peak,
+        "score": row.score,
+        "priority": row.priority,
+        "message": row.message,
+        "retracted": row.retracted_seq != 0,
+        "retracted_seq": row.retracted_seq or None,
+        "retracted_time": maybe_text_of(row.retracted_time),
+    }
+
+
+def _operator_entry(row: Row[Any]) -> dict[str, Any]:
+    return {
+        "side": "operator",
+        "seq": row.seq,
+        "time": text_of(row.time),
+        "actor": row.actor,
+        "action": row.action,
+        "comment": row.comment,
+    }

@@ -1,0 +1,1 @@
+"""Versions of the hot store's database, and how Alembic runs them."""

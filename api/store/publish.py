@@ -1,0 +1,136 @@
+"""Writes alarms as the fold left them, and the change of each under the next seq."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+from sqlalchemy import Row, bindparam, select, update
+
+from api.store import schema
+from api.store.bulk import cut, or_update, put
+from api.store.clock import maybe_text_of, text_of
+from api.store.fold import RETRACTED, Alarm, state_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+_COUNTED = (
+    update(schema.counters)
+    .where(schema.counters.c.name == "changes")
+    .values(value=schema.counters.c.value + bindparam("number"))
+    .returning(schema.counters.c.value)
+)
+COLUMNS = [schema.alarms.c[name] for name in (*Alarm._fields, "state", "provisional", "seq")]
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder().decode
+
+
+class Stored(NamedTuple):
+    """A row of the table `alarms`."""
+
+    alarm: Alarm
+    state: str
+    provisional: bool
+    seq: int
+
+
+def stored_of(row: Row[Any]) -> Stored:
+    """Return what a row of `COLUMNS` holds."""
+    values = tuple(row)
+    return Stored(Alarm._make(values[:-3]), values[-3], bool(values[-2]), values[-1])
+
+
+def of_fold(alarm: Alarm, *, retracted: bool, committed: int) -> Stored:
+    """Return the row of an alarm, whose seq it does not have yet."""
+    return Stored(
+        alarm, RETRACTED if retracted else state_of(alarm), not retracted and alarm.sequence_last > committed, 0
+    )
+
+
+def view(stored: Stored) -> dict[str, Any]:
+    """Return an alarm as the API shows it."""
+    alarm, state, provisional, seq = stored
+    shown = {
+        "alarm_id": alarm.alarm_id,
+        "state": state_of(alarm),
+        "active": alarm.cleared_time is None,
+        "acknowledged": alarm.acknowledged_by is not None,
+        "priority": alarm.priority,
+        "device": alarm.device,
+        "metric": alarm.metric,
+        "asset": alarm.asset,
+        "alarm_rule": alarm.alarm_rule,
+        "message": alarm.message,
+        "onset_time": text_of(alarm.onset_time),
+        "raised_time": text_of(alarm.raised_time),
+        "cleared_time": maybe_text_of(alarm.cleared_time),
+        "value": alarm.value,
+        "threshold": alarm.threshold,
+        "peak": alarm.peak,
+        "score": alarm.score,
+        "step": alarm.step,
+        "partition": alarm.partition,
+        "provisional": provisional,
+        "seq": seq,
+        "acknowledged_by": alarm.acknowledged_by,
+        "acknowledged_time": maybe_text_of(alarm.acknowledged_time),
+        "comment": alarm.comment,
+    }
+    if state == RETRACTED:
+        shown["retracted"] = True
+    return shown
+
+
+def encoded(value: Any) -> str:
+    """Return a value as JSON."""
+    return _encode(value).decode()
+
+
+def decoded(text: str) -> Any:
+    """Return the value of a JSON text."""
+    return _decode(text)
+
+
+async def take_seqs(connection: AsyncConnection, number: int) -> int:
+    """Return the first of as many new seqs.
+
+    From here to the end of the transaction every other one that publishes waits, so that seqs become visible in order.
+    """
+    return int((await connection.execute(_COUNTED, {"number": number})).scalar_one()) - number + 1
+
+
+async def publish(connection: AsyncConnection, rows: Sequence[Stored], *, time: int) -> None:
+    """Write alarms, and each as a change under the seq that it carries."""
+    if not rows:
+        return
+    fields = zip(*(row.alarm for row in rows), strict=True)
+    columns: dict[str, Sequence[Any]] = dict(zip(Alarm._fields, map(list, fields), strict=True))
+    columns["state"] = [row.state for row in rows]
+    columns["provisional"] = [row.provisional for row in rows]
+    columns["seq"] = seqs = [row.seq for row in rows]
+    await put(connection, schema.alarms, columns, or_update(schema.alarms, ("alarm_id",)))
+    shown = [encoded(view(row)) for row in rows]
+    await put(connection, schema.changes, {"seq": seqs, "time": [time] * len(rows), "alarm": shown})
+
+
+async def load(connection: AsyncConnection, ids: list[str], *, lock: bool) -> dict[str, Stored]:
+    """Return the alarms of these ids that there are, kept from other writers until the transaction ends."""
+    found: dict[str, Stored] = {}
+    for some in cut(ids):
+        statement = select(*COLUMNS).where(schema.alarms.c.alarm_id.in_(some))
+        if lock:
+            # One order for all writers; SQLite has only one writer, and leaves this out.
+            statement = statement.order_by(schema.alarms.c.alarm_id).with_for_update()
+        found.update((row[0], stored_of(row)) for row in await connection.execute(statement))
+    return found
+
+
+async def audit(
+    connection: AsyncConnection, *, time: int, actor: str, action: str, subject: str, detail: dict[str, Any]
+) -> None:
+    """Write down who did what."""
+    row = {"time": time, "actor": actor, "action": action, "subject": subject, "detail": encoded(detail)}
+    await connection.execute(schema.audit.insert(), row)
