@@ -1,6 +1,9 @@
-"""The dataflow: envelopes from the source's partitions, through the core, into the lake.
+"""The dataflow: envelopes from the source's partitions, through the core, to the API and into the lake.
 
-    devices -> Event Hubs -> input -> analyse -> lake
+    devices -> Event Hubs -> input -> analyse -> alerts -> lake
+                                                 |
+                                                 v
+                                                API
 
 Run it from the project's root, where `alumicatalyst.toml` or the environment says where everything is:
 
@@ -15,7 +18,7 @@ from bytewax.dataflow import Dataflow
 from alumicatalyst import log, metrics
 from alumicatalyst.pipeline import Pipeline
 from alumicatalyst.settings import load_settings
-from alumicatalyst.steps import Input, Output, analyse
+from alumicatalyst.steps import Input, Output, analyse, offer
 
 
 def flow(pipeline: Pipeline | None = None) -> Dataflow:
@@ -33,6 +36,8 @@ def flow(pipeline: Pipeline | None = None) -> Dataflow:
     batches = op.input("input", dataflow, Input(pipeline))
     # All state belongs to the partition, which is the key.
     analysed = op.stateful_batch("analyse", batches, analyse(pipeline))
+    # Alarms within milliseconds: offered to the API on a thread of its own, in line so that it is ahead of the commit.
+    offered = op.flat_map_batch("alerts", analysed, offer(pipeline))
     # The commit point: rows first, then the seal of `batches`, then the state.
-    op.output("lake", analysed, Output(pipeline))
+    op.output("lake", offered, Output(pipeline))
     return dataflow

@@ -27,6 +27,14 @@ NAMES = {
     "alumicatalyst_lake_conflicts_total": ("table",),
     "alumicatalyst_lake_rows_total": ("table",),
     "alumicatalyst_lake_bytes_total": ("table",),
+    "alumicatalyst_alerts_rows_total": ("kind",),
+    "alumicatalyst_alerts_refilled_rows_total": ("kind",),
+    "alumicatalyst_alerts_dropped_rows_total": ("kind",),
+    "alumicatalyst_alerts_queue_rows": ("kind",),
+    "alumicatalyst_alerts_errors_total": ("reason",),
+    "alumicatalyst_alerts_last_success_time_seconds": (),
+    "alumicatalyst_alerts_mark": ("partition", "kind"),
+    "alumicatalyst_alerts_post_seconds": ("kind",),
     "alumicatalyst_in_flight_batches": (),
 }
 

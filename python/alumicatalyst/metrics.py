@@ -67,6 +67,36 @@ LAKE_ROWS = Counter("alumicatalyst_lake_rows_total", "Rows committed to a table 
 LAKE_BYTES = Counter(
     "alumicatalyst_lake_bytes_total", "Bytes of data files committed to a table of the lake.", ["table"]
 )
+ALERTS_ROWS = Counter("alumicatalyst_alerts_rows_total", "Rows that the API took from the flow, by kind.", ["kind"])
+ALERTS_REFILLED_ROWS = Counter(
+    "alumicatalyst_alerts_refilled_rows_total", "Rows that the API took from the lake, by kind.", ["kind"]
+)
+ALERTS_DROPPED_ROWS = Counter(
+    "alumicatalyst_alerts_dropped_rows_total",
+    "Rows that the queue for the API could not hold, by kind; the API gets them from the lake.",
+    ["kind"],
+)
+ALERTS_QUEUE_ROWS = Gauge("alumicatalyst_alerts_queue_rows", "Rows that wait for the API, by kind.", ["kind"])
+ALERTS_ERRORS = Counter(
+    "alumicatalyst_alerts_errors_total",
+    "Posts to the API that failed, and refills, by reason: unreachable, timeout, refused, busy, failed, too_large, "
+    "rejected, nonsense, lake or defect.",
+    ["reason"],
+)
+ALERTS_LAST_SUCCESS_TIME_SECONDS = Gauge(
+    "alumicatalyst_alerts_last_success_time_seconds", "When the API last took a post, in seconds since 1970."
+)
+ALERTS_MARK = Gauge(
+    "alumicatalyst_alerts_mark",
+    "Up to which sequence number the API has each kind, and what it knows to be committed.",
+    ["partition", "kind"],
+)
+ALERTS_POST_SECONDS = Histogram(
+    "alumicatalyst_alerts_post_seconds",
+    "Time until the API answered a post, by kind.",
+    ["kind"],
+    buckets=_SECONDS,
+)
 IN_FLIGHT_BATCHES = Gauge(
     "alumicatalyst_in_flight_batches", "Batches on their way from the source to the sinks' buffers."
 )

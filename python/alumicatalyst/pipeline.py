@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from alumicatalyst.lake.journal import JournalRow
     from alumicatalyst.lake.resume import Resume
     from alumicatalyst.settings import Settings
+    from alumicatalyst.sinks.alerts import AlertSink
     from alumicatalyst.sources import Reader, Source
 
 _log = get_logger(__name__)
@@ -127,6 +128,7 @@ class Pipeline:
         accept_dictionary: Journal a dictionary that differs from the one in force, instead of refusing to start.
         accept_state_loss: Go on after the mark where the log to replay from has expired.
         accept_incarnation: Take a hub that was made anew for what it is.
+        alerts: Where alarms, windows and latest values are posted ahead of the lake; None: nowhere.
         draining: The flag that drains it, where others look at it too.
     """
 
@@ -144,6 +146,7 @@ class Pipeline:
         accept_dictionary: bool = False,
         accept_state_loss: bool = False,
         accept_incarnation: bool = False,
+        alerts: AlertSink | None = None,
         draining: threading.Event | None = None,
     ) -> None:
         self.source, self.dictionary, self.lake, self.flush_at_end = source, dictionary, lake, flush_at_end
@@ -156,6 +159,9 @@ class Pipeline:
         self._flush_interval_s = flush_interval_s
         self._flush_rows_max = flush_rows_max
         self._state_interval_s = state_interval_s
+        self._alerts = alerts
+        self._sinks_open = 0
+        self._sinks_lock = threading.Lock()
         self._draining = draining or threading.Event()
         self._failed = threading.Event()
 
@@ -170,6 +176,11 @@ class Pipeline:
         source = source_of(settings, dictionary)
         draining = threading.Event()
         lake = Lake.open(settings.lake.uri, credential=settings.lake.credential, draining=draining.is_set)
+        alerts = None
+        if settings.api.url:
+            from alumicatalyst.sinks.alerts import AlertSink
+
+            alerts = AlertSink.of(settings.api, lake)
         return cls(
             source,
             dictionary,
@@ -178,6 +189,7 @@ class Pipeline:
             flush_rows_max=settings.lake.flush_rows_max,
             state_interval_s=settings.lake.state_interval_s,
             in_flight_batches_max=settings.runner.in_flight_batches_max,
+            alerts=alerts,
             draining=draining,
             **accept,
         )
@@ -194,10 +206,26 @@ class Pipeline:
         """Return the analysis of one partition; its first batch says which."""
         return Analysis(self.lake, self._state_interval_s)
 
+    def offer(self, item: Analysed) -> None:
+        """Offer an item to the API, ahead of the lake; never waits."""
+        if self._alerts is not None:
+            self._alerts.offer(item)
+
     def sink(self) -> Sink:
-        """Return a worker's sinks."""
-        lake = LakeSink(self.lake, flush_interval_s=self._flush_interval_s, flush_rows_max=self._flush_rows_max)
-        return Sink(lake, self.gate)
+        """Return a worker's way into the lake."""
+        told = {} if self._alerts is None else {"on_committed": self._alerts.on_committed}
+        lake = LakeSink(self.lake, flush_interval_s=self._flush_interval_s, flush_rows_max=self._flush_rows_max, **told)
+        with self._sinks_lock:
+            self._sinks_open += 1
+        return Sink(self, lake)
+
+    def sink_closed(self) -> None:
+        """Note that a worker's sink is closed; behind the last one nothing more is offered or committed."""
+        with self._sinks_lock:
+            self._sinks_open -= 1
+            last = self._sinks_open == 0
+        if last and self._alerts is not None:
+            self._alerts.close(drain=not self.failed)
 
     @property
     def draining(self) -> bool:
@@ -243,20 +271,27 @@ class Pipeline:
 
 
 class Sink:
-    """A worker's sinks, and the end of a batch's way."""
+    """A worker's way into the lake, and the end of a batch's way."""
 
-    def __init__(self, lake: LakeSink, gate: Gate) -> None:
-        self._lake, self._gate = lake, gate
+    def __init__(self, pipeline: Pipeline, lake: LakeSink) -> None:
+        self._pipeline, self._lake = pipeline, lake
 
     def write(self, item: Analysed) -> None:
-        """Hand an item to every sink; a commit may happen here."""
+        """Hand an item to the lake; a commit may happen here."""
         self._lake.write(item)
         if item.ends_batch:
-            self._gate.leave(item.resume.partition)
+            self._pipeline.gate.leave(item.resume.partition)
 
     def close(self) -> None:
-        """Commit what is buffered and write the last states."""
-        self._lake.close()
+        """Commit what is buffered and write the last states, unless the flow has failed.
+
+        After a failure there is nothing to commit that the next start would not bring again.
+        """
+        try:
+            if not self._pipeline.failed:
+                self._lake.close()
+        finally:
+            self._pipeline.sink_closed()
 
 
 def _inputs(journal: Sequence[JournalRow]) -> list[dict[str, Any]]:

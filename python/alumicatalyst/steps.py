@@ -99,8 +99,20 @@ def analyse(pipeline: Pipeline) -> Callable[[None], _Analyse]:
     return lambda _resume_state: _Analyse(pipeline)
 
 
+def offer(pipeline: Pipeline) -> Callable[[list[tuple[str, Analysed]]], list[tuple[str, Analysed]]]:
+    """Return a step that offers what passes to the API, and holds nothing back."""
+
+    def step(items: list[tuple[str, Analysed]]) -> list[tuple[str, Analysed]]:
+        with pipeline.failing():
+            for _partition, item in items:
+                pipeline.offer(item)
+        return items
+
+    return step
+
+
 class Output(DynamicSink[tuple[str, Analysed]]):
-    """The sinks, one set per worker; the lake's marks make them idempotent, so Bytewax's epochs don't matter here."""
+    """The way into the lake, one per worker; its marks make writing idempotent, so Bytewax's epochs don't matter."""
 
     def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
@@ -122,7 +134,6 @@ class _OutputPartition(StatelessSinkPartition[tuple[str, Analysed]]):
 
     @override
     def close(self) -> None:
-        # Bytewax closes in a destructor, after a failure too. A second error there aborts the process without a word,
-        # and after a failure there is nothing to commit that the next start would not bring again.
-        if not self._pipeline.failed:
-            self._sink.close()
+        # Bytewax closes in a destructor, after a failure too, and a second error there aborts the process without a
+        # word; so the sink then only lets go.
+        self._sink.close()

@@ -21,12 +21,14 @@ from alumicatalyst.lake.encode import encode
 from alumicatalyst.log import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from alumicatalyst.lake import Lake
     from alumicatalyst.lake.encode import EncodedFile
     from alumicatalyst.lake.table import Snapshot
     from alumicatalyst.operator import Analysed
+
+    OnCommitted = Callable[[str, int, int, Sequence[pa.RecordBatch]], None]
 
 FLUSH_BYTES_MAX = 256 * 1024 * 1024
 """Bytes in memory at which a flush does not wait: rows are small, but a rejected one may hold kilobytes of its body."""
@@ -43,6 +45,8 @@ class LakeSink:
         lake: The lake.
         flush_interval_s: Rows wait at most this long, plus a heartbeat.
         flush_rows_max: Rows at which a flush does not wait.
+        on_committed: Told of every range of a partition that `batches` has sealed, as (partition, follows, last,
+            alarms).
 
     Example:
         >>> sink = LakeSink(lake, flush_interval_s=10, flush_rows_max=1_000_000)
@@ -50,8 +54,16 @@ class LakeSink:
         >>> sink.close()
     """
 
-    def __init__(self, lake: Lake, *, flush_interval_s: float, flush_rows_max: int) -> None:
+    def __init__(
+        self,
+        lake: Lake,
+        *,
+        flush_interval_s: float,
+        flush_rows_max: int,
+        on_committed: OnCommitted = lambda *_: None,
+    ) -> None:
         self._lake = lake
+        self._on_committed = on_committed
         self._flush_interval_s = flush_interval_s
         self._flush_rows_max = flush_rows_max
         self._buffers: dict[str, Buffer] = {}
@@ -103,7 +115,10 @@ class LakeSink:
                 self._append_rows(name, pending)
             self._append_seals(pending)
             for buffer in pending:
+                partition, follows, last = buffer.resume.partition, buffer.mark, buffer.last
+                alarms = buffer.rows_after("alarms", follows)
                 buffer.committed()
+                self._on_committed(partition, follows, last, alarms)
             _log.debug("flushed", partitions=len(pending), rows=rows, seconds=round(time.monotonic() - started, 3))
         for buffer in self._buffers.values():
             self._put_state(buffer)

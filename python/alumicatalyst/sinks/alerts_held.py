@@ -1,0 +1,172 @@
+"""What is known of one partition on the API's side: its lanes, the lake's commits to be told, and what to refill."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from alumicatalyst.sinks.alerts_lane import Lane
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pyarrow as pa
+
+    from alumicatalyst.lake.resume import Resume
+    from alumicatalyst.sinks.alerts_client import Gap, Kind
+
+KINDS: Final[tuple[Kind, ...]] = ("alarms", "windows", "latest")
+
+COMMITS_MAX = 256
+"""Commits of the lake that wait to be told; of more only the newest, and the API then asks for what it lacks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """A commit of the lake, and when it was made."""
+
+    follows: int
+    last: int
+    alarms: tuple[pa.RecordBatch, ...]
+    at_s: float
+
+    @property
+    def asks(self) -> bool:
+        """Whether it covers nothing, and only asks how far the API has come."""
+        return self.follows == self.last
+
+
+@dataclass(slots=True)
+class Held:
+    """A partition in this process's hands, as far as the API is concerned.
+
+    Attributes:
+        claim: The claim under which its outputs come.
+        begins: What comes follows this number at least: what lies before was given up.
+        sealed: The lake's mark of `batches`: a refill reads up to it.
+        lanes: What waits, by kind.
+        committed: Up to where the API has confirmed the partition; None: it has not said.
+        commits: Those that the API was not told, in order.
+        disputed: The API's alarms after `committed` are not those of the lake, or it lacks some.
+        not_before_s: No commit is told earlier, as the API would not have the last one.
+    """
+
+    partition: str
+    claim: int
+    begins: int
+    sealed: int
+    lanes: dict[Kind, Lane]
+    committed: int | None = None
+    commits: deque[Commit] = field(default_factory=deque)
+    disputed: bool = False
+    not_before_s: float = 0.0
+
+    @classmethod
+    def of(cls, resume: Resume, now_s: float) -> Held:
+        """Begin where a process takes the partition, by asking how far the API is behind the lake."""
+        given_up = max((row.after_sequence for row in resume.journal if row.kind == "state_loss"), default=-1)
+        begins = max(given_up, resume.state_sequence)
+        held = cls(
+            resume.partition, resume.claim, begins, resume.mark, {kind: Lane(kind, begins, begins) for kind in KINDS}
+        )
+        if resume.mark >= 0:
+            held.commits.append(Commit(resume.mark, resume.mark, (), now_s))
+        return held
+
+    def note(self, commit: Commit) -> None:
+        """Take in a commit of the lake."""
+        self.sealed = max(self.sealed, commit.last)
+        if len(self.commits) >= COMMITS_MAX:
+            self.commits.clear()
+        self.commits.append(commit)
+
+    def next_commit(self) -> Commit | None:
+        """Return the commit to be told now.
+
+        Not before the API has its alarms, as it would find some missing. And not before what another process has posted
+        of the range ahead of a commit is read from the lake: what is confirmed is right for every kind, so that a later
+        process need not look further back.
+        """
+        if not self.commits or self.disputed:
+            return None
+        commit = self.commits[0]
+        if commit.asks:
+            return commit
+        mark = self.lanes["alarms"].mark
+        return commit if mark is not None and mark >= commit.last and self._settled(commit.last) else None
+
+    def refill_range(self, kind: Kind) -> tuple[int, int] | None:
+        """Return what the API is to be sent from the lake now, as (after, until)."""
+        lane = self.lanes[kind]
+        if kind == "alarms":
+            if not (lane.blocked or self.disputed):
+                return None
+            after = self.committed if self.committed is not None else lane.mark
+            return (
+                None
+                if after is None or after >= self.sealed or not self._settled(self.sealed)
+                else (after, self.sealed)
+            )
+        if lane.doubt is not None:
+            after, until = lane.doubt
+            if after < self.sealed:
+                return after, min(until, self.sealed)
+        if lane.mark is not None and lane.mark < min(lane.follows, self.sealed):
+            return lane.mark, self.sealed
+        return None
+
+    def _settled(self, until: int) -> bool:
+        others = [lane for kind, lane in self.lanes.items() if kind != "alarms"]
+        known = all(lane.mark is not None or lane.refused for lane in others)
+        return known and all(lane.doubt is None or lane.doubt[0] >= until or lane.refused for lane in others)
+
+    def on_taken(self, kind: Kind, posted: int, mark: int, now_s: float) -> None:
+        """The API took a post of the flow's own up to `posted`, and has come to `mark`."""
+        lane = self.lanes[kind]
+        if mark > posted and kind != "alarms":
+            # Another process posted further, and nobody knows whether the lake will ever hold that. Alarms have their
+            # digests for this.
+            known = self.sealed if self.committed is None else min(self.committed, self.sealed)
+            after = min(known, lane.doubt[0]) if lane.doubt else known
+            lane.doubt = (after, mark) if after < mark else None
+        lane.taken(mark, now_s)
+
+    def on_refilled(self, kind: Kind, until: int, mark: int, now_s: float) -> None:
+        """The API took what the lake has up to `until`."""
+        lane = self.lanes[kind]
+        if kind == "alarms":
+            self.on_confirmed(until)
+            self.disputed = self.disputed and until < self.sealed
+        elif lane.doubt is not None:
+            lane.doubt = None if until >= lane.doubt[1] else (max(until, lane.doubt[0]), lane.doubt[1])
+        lane.taken(max(mark, until), now_s)
+
+    def on_confirmed(self, committed: int) -> None:
+        """The API holds what the lake does through `committed`, so all commits up to there are told."""
+        self.committed = committed
+        while self.commits and self.commits[0].last <= committed:
+            self.commits.popleft()
+
+    def on_disputed(self, committed: int) -> None:
+        """The API holds something else after `committed`: it is sent what the lake has, which settles all commits."""
+        self.committed = committed
+        self.commits.clear()
+        self.disputed = True
+
+    def on_gap(self, kind: Kind, gap: Gap) -> None:
+        """The API lacks what a post followed."""
+        self.lanes[kind].mark, self.lanes[kind].refused = gap.mark, False
+        if kind == "alarms":
+            self.committed = gap.committed if gap.committed is not None else self.committed
+            self.disputed = self.disputed and (self.committed is None or self.committed < self.sealed)
+
+
+def transitions_digest(batches: Sequence[pa.RecordBatch]) -> tuple[int, str]:
+    """Return the number of transitions, and the SHA-256 over their sorted lines of alarm_id and step."""
+    found: list[tuple[str, int]] = []
+    for batch in batches:
+        found += zip(batch.column("alarm_id").to_pylist(), batch.column("step").to_pylist(), strict=True)
+    lines = "".join(f"{alarm_id} {step}\n" for alarm_id, step in sorted(found))
+    return len(found), hashlib.sha256(lines.encode()).hexdigest()
