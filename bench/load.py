@@ -65,7 +65,15 @@ SMELTER_SERIES = [
     *product([f"press-{number}" for number in range(1, 4)], ["pressure", "temperature", "vibration"]),
     *product(["hall-1"], ["temperature", "humidity"]),
 ]
-_VALUES = {"line_current": (280_000, 320_000), "temperature": (68, 79), "alumina_feed": (0, 5), "humidity": (20, 90)}
+# As sent, between the limits of the plant's rules: nearly all readings of a plant that works are quiet.
+_VALUES = {
+    "line_current": (280_000, 320_000),
+    "cell_voltage": (4.2, 4.6),
+    "temperature": (70, 70.1),
+    "alumina_feed": (0, 5),
+    "humidity": (20, 90),
+    "vibration": (1, 6),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +95,14 @@ class Columns:
         return self.thousandths / 1000
 
 
-def columns(readings: int, series: int, *, shuffled: bool, ranges: list[tuple[int, int]] | None = None) -> Columns:
+def columns(readings: int, series: int, *, shuffled: bool, ranges: list[tuple[float, float]] | None = None) -> Columns:
     """Make readings of so many series, each second all of them, in their order or in a new one each second."""
     random = np.random.default_rng(20261121)
     tick, number = np.divmod(np.arange(readings, dtype=np.int64), series)
     if shuffled:
         number = np.concatenate([random.permutation(series) for _ in range(int(tick[-1]) + 1)])[:readings]
-    low, high = np.asarray(ranges or [(1, 999)]).T[:, number if ranges else np.zeros(readings, int)] * 1000
+    edges = np.rint(np.asarray(ranges or [(1, 999)]).T * 1000).astype(np.int64)
+    low, high = edges[:, number if ranges else np.zeros(readings, int)]
     time_us = START_US + tick * 1_000_000 + random.integers(0, 200, readings) * 1000
     thousandths = random.integers(low, high)
     delayed = random.random(readings) < _DELAYED_SHARE

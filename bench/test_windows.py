@@ -13,7 +13,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from alumicatalyst._core import TumblingWindows
+from alumicatalyst._core import FixedWindows
 from bench.load import LATENESS_US, WINDOW_US, Columns, columns
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def our_windows(readings: Columns) -> Answer:
         [pa.array(readings.series), pa.array(readings.time_us), pa.array(readings.value)],
         names=["series", "event_time", "value"],
     )
-    windows = TumblingWindows(length_us=WINDOW_US, out_of_orderness_us=LATENESS_US)
+    windows = FixedWindows(length_us=WINDOW_US, hop_us=WINDOW_US, out_of_orderness_us=LATENESS_US)
     closed = [windows.on_readings(batch.slice(at, PER_BATCH)) for at in range(0, batch.num_rows, PER_BATCH)]
     table = pa.Table.from_batches([*closed, windows.flush()])
     return {name: table[name].to_numpy() for name in table.column_names}
