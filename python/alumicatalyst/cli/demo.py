@@ -1,4 +1,4 @@
-"""`alumicatalyst demo`: the whole path on this machine, with a live status and a checked sum at the end."""
+"""`alumicatalyst demo`: the whole path on this machine, with a live status, alarms, and a checked sum at the end."""
 
 from __future__ import annotations
 
@@ -8,35 +8,42 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from rich.table import Table
+    from rich.console import RenderableType
 
-    from alumicatalyst.demo import Demo, Status
+    from alumicatalyst.demo import Change, Demo, Status
 
+_STEP_S = 0.5
 _LINE_EVERY_S = 5.0
-_TABLE_EVERY_S = 0.5
+_ALARMS_SHOWN = 12
+_COLOURS = {"high": "bold red", "medium": "yellow", "low": "cyan"}
 
 
 def demo(
     seconds: Annotated[float, typer.Option(min=0, help="How long to send; 0 until Ctrl-C.")] = 60.0,
     directory: Annotated[
         Path | None,
-        typer.Option(help="Where hub, lake and logs are kept; demo, or demo-N for N plants, in the setting data_dir."),
+        typer.Option(
+            help="Where hub, lake, hot store and logs are kept; demo, or demo-N for N plants, in the setting data_dir."
+        ),
     ] = None,
     dictionary: Annotated[Path, typer.Option(help="The plant to simulate.")] = Path("flows/smelter.toml"),
     port: Annotated[int, typer.Option(min=0, max=65_535, help="The stand-in's port; 0 takes a free one.")] = 0,
+    api_port: Annotated[int, typer.Option(min=0, max=65_535, help="The API's port; 0 takes a free one.")] = 0,
     plants: Annotated[int, typer.Option(min=1, help="Copies of the plant, for more load.")] = 1,
 ) -> None:
-    """Run everything on this machine: a stand-in for Event Hubs, a simulated plant, the flow and a lake.
+    """Run everything on this machine: a stand-in for Event Hubs, a simulated plant, the flow, a lake, and the API.
 
-    A second start goes on where the first ended. The last line is JSON: the sums of the whole lake, and whether every
-    reading is accounted for.
+    Things go wrong in the plant now and then, and their alarms are shown as the API's live stream brings them. A first
+    start begins with 20 minutes of history, from which the detectors learn; a second start goes on where the first
+    ended. The last line is JSON: the sums of the whole lake, and whether every reading is accounted for, the API has
+    the lake's alarms, and every fault was found that the dictionary's rules can find.
 
     Examples:
 
@@ -44,7 +51,7 @@ def demo(
 
         alumicatalyst demo --seconds 0 --plants 10
 
-        alumicatalyst lake query "SELECT * FROM windows LIMIT 5" --lake file:var/demo/lake
+        alumicatalyst lake query "SELECT * FROM alarms LIMIT 5" --lake file:var/demo/lake
     """
     from alumicatalyst.demo import Demo
     from alumicatalyst.settings import load_settings
@@ -53,8 +60,17 @@ def demo(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
     place = directory or load_settings().data_dir / ("demo" if plants == 1 else f"demo-{plants}")
-    with Demo(place.absolute(), dictionary, seconds or None, port, plants) as running:
+    with Demo(place.absolute(), dictionary, seconds or None, port, api_port, plants) as running:
+        running.start_api()
         print(f"lake            {running.lake_uri}")
+        print(f"api             {running.api_url}")
+        if running.new_key is not None:
+            print(f"api key         {running.new_key}   (reads and acknowledges; not shown again)")
+        else:
+            print(
+                "api key         was shown at the first start; another: python -m api keys create --name me "
+                f"--scopes read,operate --database-url {running.database_url}"
+            )
         print(f"metrics         http://127.0.0.1:{running.metrics_port}/metrics")
         print(f"logs            {running.directory / 'logs'}")
         print(f"connection      {running.connection_string}")
@@ -63,6 +79,7 @@ def demo(
         _watch(running, stopped, seconds)
         print("stopping: the flow catches up, commits and drains", flush=True)
         running.stop()
+        _tell(running.alarms.changes())
         summary = running.summary()
     print(json.dumps(summary), flush=True)
     if not summary["ok"]:
@@ -75,24 +92,54 @@ def _watch(running: Demo, stopped: threading.Event, seconds: float) -> None:
         from rich.live import Live
 
         with Live(refresh_per_second=4) as live:
-            for status, elapsed in _statuses(running, stopped, _TABLE_EVERY_S):
-                live.update(_table(status, elapsed, seconds))
+            for elapsed in _elapsed(running, stopped):
+                live.update(_screen(running, elapsed, seconds))
+        running.alarms.changes()
         return
-    for status, elapsed in _statuses(running, stopped, _LINE_EVERY_S):
-        outcomes = " ".join(f"{name}={count}" for name, count in sorted(status.outcomes.items()))
-        windows = status.committed.get("windows", 0)
-        print(f"{elapsed:5.0f} s  readings={status.readings} {outcomes} windows={windows} lag={status.lag}", flush=True)
+    line_due = 0.0
+    for elapsed in _elapsed(running, stopped):
+        _tell(running.alarms.changes())
+        if elapsed >= line_due:
+            line_due = elapsed + _LINE_EVERY_S
+            _tell_status(running.status(), elapsed, running.alarms.active())
 
 
-def _statuses(running: Demo, stopped: threading.Event, every_s: float) -> Iterator[tuple[Status, float]]:
+def _elapsed(running: Demo, stopped: threading.Event) -> Iterator[float]:
     started = time.monotonic()
-    while running.sending and not stopped.wait(every_s):
+    while running.sending and not stopped.wait(_STEP_S):
         running.check()
-        yield running.status(), time.monotonic() - started
+        yield time.monotonic() - started
     running.check()
 
 
-def _table(status: Status, elapsed: float, seconds: float) -> Table:
+def _tell(changes: list[Change]) -> None:
+    for change in changes:
+        alarm = change.alarm
+        print(
+            f"{change.time}  {change.what:<12} {alarm['priority']:<6}  {alarm['device']} {alarm['alarm_rule']}  "
+            f"{alarm['message']}",
+            flush=True,
+        )
+
+
+def _tell_status(status: Status, elapsed: float, active: int) -> None:
+    outcomes = " ".join(f"{name}={count}" for name, count in sorted(status.outcomes.items()))
+    windows = status.committed.get("windows", 0)
+    print(
+        f"{elapsed:5.0f} s  readings={status.readings} {outcomes} windows={windows} active_alarms={active} "
+        f"lag={status.lag}",
+        flush=True,
+    )
+
+
+def _screen(running: Demo, elapsed: float, seconds: float) -> RenderableType:
+    from rich.console import Group
+
+    alarms = running.alarms
+    return Group(_numbers(running.status(), elapsed, seconds), _alarms(alarms.newest(_ALARMS_SHOWN), alarms.active()))
+
+
+def _numbers(status: Status, elapsed: float, seconds: float) -> RenderableType:
     from rich.table import Table
 
     of = f" of {seconds:.0f}" if seconds else ", Ctrl-C ends"
@@ -106,4 +153,17 @@ def _table(status: Status, elapsed: float, seconds: float) -> Table:
         table.add_row(f"committed to {name}", f"{rows:,}")
     table.add_row("envelopes behind the hub", f"{status.lag:,}")
     table.add_row("watermark delay", f"{status.watermark_delay_s:.1f} s")
+    return table
+
+
+def _alarms(alarms: list[dict[str, Any]], active: int) -> RenderableType:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("raised", "state", "priority", "device", "rule", "message", title=f"alarms, {active:,} active")
+    for alarm in alarms:
+        style = _COLOURS.get(alarm["priority"], "") if alarm["active"] else "dim"
+        cells = (str(alarm["raised_time"])[11:19], alarm["state"], alarm["priority"], alarm["device"])
+        # As text: a message may hold what would be read as markup.
+        table.add_row(*(Text(str(cell)) for cell in (*cells, alarm["alarm_rule"], alarm["message"])), style=style)
     return table
