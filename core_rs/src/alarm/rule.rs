@@ -115,11 +115,12 @@ impl Rule {
         }
     }
 
-    /// The more extreme of two measures.
-    fn extreme(&self, one: f64, other: f64) -> f64 {
+    /// The more extreme of a peak and a further measure. A state has none but its code.
+    fn extreme(&self, peak: f64, measure: f64) -> f64 {
         match self.condition {
-            Condition::Below { .. } | Condition::RateBelow { .. } => one.min(other),
-            _ => one.max(other),
+            Condition::Above { .. } | Condition::ScoreAbove { .. } | Condition::RateAbove { .. } => peak.max(measure),
+            Condition::Below { .. } | Condition::RateBelow { .. } => peak.min(measure),
+            Condition::Is { .. } => peak,
         }
     }
 
