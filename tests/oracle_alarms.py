@@ -155,10 +155,10 @@ class Watch:
         return [f"{self.rule['text'] or self.rule['rule']}: cleared, the rule was removed or changed"]
 
     def _unit(self) -> str:
-        unit = self.metric["unit"]
+        unit = "" if self.metric["unit"] == "1" else self.metric["unit"]
         if self.kind.startswith("rate"):
             return f" {unit}/{duration(self.condition['per_us'])}"
-        return "" if self.kind == "score_above" or unit == "1" else f" {unit}"
+        return "" if self.kind == "score_above" or not unit else f" {unit}"
 
 
 def alarm_id(*parts: object) -> str:

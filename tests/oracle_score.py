@@ -47,10 +47,11 @@ class Ewma:
         else:
             distance = finite(value - self.mean)
             score = self._score(abs(distance)) if self.before >= self.learn else None
+            # How much of the past is still remembered, and how much weight that leaves to this reading.
             kept = 2.0 ** (-(event_time - self.newest) / self.half_life_us)
             alpha = 1.0 - kept
             self.mean += alpha * distance
-            self.variance = finite((1.0 - alpha) * (self.variance + alpha * distance * distance))
+            self.variance = kept * finite(self.variance + alpha * distance * distance)
         self.newest = event_time
         self.before += 1
         return score
@@ -63,8 +64,8 @@ class Ewma:
 
 
 def finite(number: float) -> float:
-    """Clamp what overflowed to the largest number there is; none times too much counts as too much."""
-    return LARGEST if math.isnan(number) else max(-LARGEST, min(number, LARGEST))
+    """Clamp what overflowed to the largest number there is."""
+    return max(-LARGEST, min(number, LARGEST))
 
 
 def rounded(score: float) -> float:

@@ -34,7 +34,7 @@ class Series:
         detector: None where the metric has none.
         watches: One for every alarm rule of the metric, in the order of their names.
         watermark: No earlier event time is expected; minus infinity before the first reading.
-        newest: The last in-order reading's event time and value; the value is forgotten when the unit changes.
+        newest: The last in-order reading's event time and value; the value may be forgotten when the dictionary changes.
         seen: Partition time at the last valid reading.
         taken: How many valid readings it had.
     """
@@ -171,9 +171,10 @@ class Series:
         """Take over, under this dictionary, what still holds of the series under the last one."""
         self.recent.extend(before.recent)
         self.watermark, self.seen, self.taken = before.watermark, before.seen, before.taken
-        self.newest = before.newest
         same_unit = self.metric["unit"] == before.metric["unit"]
-        if before.newest is not None and not same_unit:
+        self.newest = before.newest
+        # A value is remembered for rates, so in one unit, and while there are rules.
+        if before.newest is not None and not (same_unit and before.metric["alarms"]):
             self.newest = (before.newest[0], None)
         for place, windows in enumerate(self.windows):
             same = [each for each in before.windows if same_unit and each.definition == windows.definition]

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alumicatalyst._core import Dictionary, Partition, schema
-from tests.compare import TABLES, Run, assert_as_oracle, batch_of, consult, feed, rows_of
+from tests.compare import TABLES, Run, assert_as_oracle, assert_latest, batch_of, consult, feed, rows_of
 from tests.logs import logs, seeded_log, write_log
 from tests.oracle import Oracle
 from tests.plants import PLANTS, SECOND
@@ -68,10 +68,26 @@ def test_i1_the_counts_of_every_envelope_are_those_of_its_rows(plant):
         for outcome in ("windowed", "late", "duplicate"):
             assert count[f"rows_{outcome}"] == outcomes.count(outcome)
         assert count["rows_rejected"] == len(of_it["rejected"])
+        assert count["rows_unscored"] == sum(row["score_state"] != "scored" for row in of_it["readings"])
         assert count["rows_windows"] == len(of_it["windows"])
+        assert count["rows_alarms"] == len(of_it["alarms"])
         assert count["rows_total"] == len(of_it["readings"]) + len(of_it["rejected"])
         items = sorted(row["item"] for row in (*of_it["readings"], *of_it["rejected"]))
         assert items in (list(range(len(items))), [-1])
+
+
+@pytest.mark.parametrize("plant", sorted(PLANTS))
+def test_i1_an_alarm_is_raised_then_updated_then_cleared_each_step_once(plant):
+    for seed in CORPUS:
+        told: dict[str, list[tuple[int, str]]] = {}
+        for row in feed(fresh(plant), seeded_log(seed, plant, 100)).rows("alarms"):
+            told.setdefault(row["alarm_id"], []).append((row["step"], row["transition"]))
+        for steps in told.values():
+            assert [step for step, _ in steps] == list(range(len(steps)))
+            transitions = [transition for _, transition in steps]
+            assert transitions[0] == "raised"
+            assert set(transitions[1:-1]) <= {"updated"}
+            assert transitions[-1] in ("raised", "updated", "cleared")
 
 
 @pytest.mark.parametrize("hash_seed", ["0", "1", "4711"])
@@ -154,7 +170,7 @@ def test_i3_the_wall_clock_decides_nothing(plant, shift_days):
         log = write_log(random.Random(11), PLANTS[plant], 150, damage=0.0, shift_us=moved)
         run = feed(fresh(plant), log)
         for name in TABLES:
-            assert run.rows(name) or name == "alarms"
+            assert run.rows(name)
         outputs.append([(name, unmoved(run, name, moved)) for name in TABLES])
     assert outputs[0] == outputs[1]
 
@@ -183,6 +199,7 @@ def test_i4_however_the_log_is_cut_the_bits_are_the_same(given, data):
     assert run.redelivered == expected.redelivered
     assert cut.snapshot() == whole.snapshot()
     assert_chained(run)
+    assert_latest(run, consult(Oracle(PARTITION, PLANTS[plant]), log))
 
 
 @pytest.mark.parametrize("plant", sorted(PLANTS))
@@ -236,7 +253,7 @@ def test_i8_no_number_is_nan_or_infinite(given):
 
 
 def assert_finite(run: Run) -> None:
-    for name in TABLES:
+    for name in (*TABLES, "latest"):
         for row in run.rows(name):
             for column, value in row.items():
                 assert not isinstance(value, float) or math.isfinite(value), (name, column, row)
@@ -274,6 +291,7 @@ def test_an_output_survives_pickling():
     copy = pickle.loads(pickle.dumps(output, protocol=4))
     first, second = Run([output]), Run([copy])
     assert first.fingerprints() == second.fingerprints()
+    assert first.rows("latest") == second.rows("latest") != []
     for name in ("partition", "follows", "first", "last", "redelivered", "dictionary_sha256", "dictionary_version"):
         assert getattr(copy, name) == getattr(output, name)
 
@@ -284,9 +302,9 @@ def a_batch(plant: str) -> pa.RecordBatch:
 
 def test_the_tables_are_those_of_the_contract():
     output = fresh("narrow").on_batch(a_batch("narrow"))
-    for name in ("readings", "windows", "alarms", "rejected"):
+    for name in ("readings", "windows", "alarms", "rejected", "latest"):
         table, wanted = getattr(output, name).schema, schema(name)
-        assert wanted.names == ["date", *table.names]
+        assert wanted.names == (["date"] if name != "latest" else []) + table.names
         for column in table:
             assert plain_type(column.type) == plain_type(wanted.field(column.name).type), (name, column)
     assert output.counts.schema.equals(schema("counts"))

@@ -17,37 +17,90 @@ from alumicatalyst._core import Dictionary, Partition
 from tests.compare import Run, assert_as_oracle, consult, feed
 from tests.logs import Envelope, seeded_log, write_log
 from tests.oracle import Emission, Oracle
-from tests.plants import MINUTE, PLANTS, SECOND, metric
+from tests.oracle_windows import Windows
+from tests.plants import LIMITS, MINUTE, PLANTS, SECOND, ewma, metric
 
 PARTITION = "test/1/0"
 # A journal's row: what it does, and the dictionary if it brings one.
 Event = tuple[str, Any]
+MORE_WINDOWS = metric("", 300, (40, 20), "session/15s")["windows"]
 
 
 def revised(dictionary: dict[str, Any], rng: random.Random) -> dict[str, Any]:
-    """A later version: other ranges, tolerances and bounds, more windows, more series; nothing is taken away."""
+    """A later version: anything about a metric may be another, series are added and taken out."""
     later = copy.deepcopy(dictionary)
     later["version"] = str(rng.randint(2, 10**6))
-    for each in later["metrics"]:
-        if rng.random() < 0.5:
-            each["out_of_orderness_us"] = rng.choice([0, 3 * SECOND, 30 * SECOND])
-        if rng.random() < 0.5:
-            each["idle_us"] = rng.choice([5 * SECOND, 20 * SECOND, MINUTE])
-        if rng.random() < 0.3:
-            each["duplicates"] = rng.choice([0, 1, 2, 8])
-        if rng.random() < 0.3:
-            each["clock_skew_us"] = rng.choice([0, 10 * SECOND])
-        if rng.random() < 0.3 and each["states"] is None:
-            each["range"] = [-50.0, 50.0]
-        if rng.random() < 0.4:
-            # In the first place or the last: definitions are told apart by what they are, not where they stand.
-            more = [window for window in metric("", 300)["windows"] if window not in each["windows"]]
-            each["windows"] = rng.choice([each["windows"] + more, more + each["windows"]])
-    if rng.random() < 0.5 and later["series"][0]["device"] != "aaa":
+    unknown = [later["unknown"]] if later["unknown"] is not None else []
+    for each in (*later["metrics"], *unknown):
+        revise_times(each, rng)
+        revise_windows(each, rng)
+        if each["states"] is None:
+            revise_numbers(each, rng)
+        revise_alarms(each, rng)
+    if rng.random() < 0.2:
+        # A metric's name has one unit throughout.
+        renamed = rng.choice([each["name"] for each in (*later["metrics"], *unknown) if each["states"] is None])
+        unit = rng.choice(["V", "bar", "kg"])
+        for each in (*later["metrics"], *unknown):
+            each["unit"] = unit if each["name"] == renamed else each["unit"]
+    if rng.random() < 0.4 and later["series"][0]["device"] != "aaa":
         # Series are sorted by device and metric.
         later["metrics"].append(metric("added", 20))
         added = {"device": "aaa", "asset": "example/test/aaa", "metric": len(later["metrics"]) - 1}
         later["series"].insert(0, added)
+    return without_a_series(later, rng) if rng.random() < 0.25 and len(later["series"]) > 2 else later
+
+
+def revise_times(each: dict[str, Any], rng: random.Random) -> None:
+    if rng.random() < 0.5:
+        each["out_of_orderness_us"] = rng.choice([0, 3 * SECOND, 30 * SECOND])
+    if rng.random() < 0.5:
+        each["idle_us"] = rng.choice([5 * SECOND, 20 * SECOND, MINUTE])
+    if rng.random() < 0.3:
+        each["duplicates"] = rng.choice([0, 1, 2, 8])
+    if rng.random() < 0.3:
+        each["clock_skew_us"] = rng.choice([0, 10 * SECOND])
+
+
+def revise_windows(each: dict[str, Any], rng: random.Random) -> None:
+    if rng.random() < 0.4:
+        # In the first place or the last: definitions are told apart by what they are, not where they stand.
+        more = [new for new in rng.sample(MORE_WINDOWS, 1) if new not in each["windows"]]
+        each["windows"] = rng.choice([each["windows"] + more, more + each["windows"]])
+    if rng.random() < 0.2 and each["windows"]:
+        each["windows"].pop(rng.randrange(len(each["windows"])))
+
+
+def revise_numbers(each: dict[str, Any], rng: random.Random) -> None:
+    if rng.random() < 0.3 and each["range"] is not None:
+        # Limits stay within it.
+        each["range"] = [each["range"][0] - 10.0, each["range"][1] * 0.95]
+    if rng.random() < 0.15:
+        each["resolution"] = rng.choice([None, 0.01, 5.0])
+    if rng.random() < 0.2:
+        each["detector"] = rng.choice([{"kind": "none"}, ewma(60, learn=2), ewma(5, learn=3, store_above=1.0)])
+
+
+def revise_alarms(each: dict[str, Any], rng: random.Random) -> None:
+    if rng.random() < 0.4 and each["name"] in LIMITS:
+        each["alarms"] = copy.deepcopy(rng.choice(LIMITS[each["name"]]))
+    if each["detector"]["kind"] == "none":
+        each["alarms"] = [rule for rule in each["alarms"] if rule["condition"]["kind"] != "score_above"]
+    if rng.random() < 0.4 and each["alarms"]:
+        changed = rng.choice(each["alarms"])
+        changed["on_us"], changed["off_us"] = (rng.choice([0, SECOND, 8 * SECOND]) for _ in range(2))
+        changed["text"] = rng.choice([None, "anything"])
+
+
+def without_a_series(later: dict[str, Any], rng: random.Random) -> dict[str, Any]:
+    gone = later["series"].pop(rng.randrange(len(later["series"])))
+    if all(series["metric"] != gone["metric"] for series in later["series"]):
+        later["metrics"].pop(gone["metric"])
+        for series in later["series"]:
+            series["metric"] -= series["metric"] > gone["metric"]
+        names = {metric["name"] for metric in later["metrics"]}
+        rename = later["payload"]["rename"]
+        later["payload"]["rename"] = {old: new for old, new in rename.items() if new in names}
     return later
 
 
@@ -149,6 +202,7 @@ def test_i5_resume_across_the_journal_gives_the_same_rows(given, data):
             interrupted.restart()
         interrupted.step(event)
     assert interrupted.run.fingerprints() == undisturbed.run.fingerprints()
+    assert interrupted.run.rows("latest") == undisturbed.run.rows("latest")
     assert interrupted.partition.snapshot() == undisturbed.partition.snapshot()
 
 
@@ -187,15 +241,7 @@ def reduced(dictionary: dict[str, Any], rng: random.Random) -> dict[str, Any]:
     if rng.random() < 0.5:
         rng.choice(with_windows)["windows"].pop(rng.randint(0, 1))
         return later
-    gone = later["series"].pop(rng.randrange(len(later["series"])))
-    if all(series["metric"] != gone["metric"] for series in later["series"]):
-        later["metrics"].pop(gone["metric"])
-        for series in later["series"]:
-            series["metric"] -= series["metric"] > gone["metric"]
-        names = {metric["name"] for metric in later["metrics"]}
-        rename = later["payload"]["rename"]
-        later["payload"]["rename"] = {old: new for old, new in rename.items() if new in names}
-    return later
+    return without_a_series(later, rng)
 
 
 @settings(max_examples=60, deadline=None)
@@ -216,8 +262,10 @@ def test_i1_windows_that_a_new_dictionary_no_longer_has_come_out_once(plant, see
     for row in play.run.rows("readings"):
         if row["outcome"] == "windowed":
             in_force = Oracle(PARTITION, before if row["sequence_number"] <= changed_at else after)
-            definitions = in_force._series(row["device"], row["metric"]).tumbling()
-            entered[row["device"], row["metric"]] += len(definitions) - row["windows_missed"]
+            definition = in_force._definition(row["device"], row["metric"])
+            assert definition is not None
+            covering = [span for each in definition["windows"] for span in Windows(each).covering(row["event_time"])]
+            entered[row["device"], row["metric"]] += len(covering) - row["windows_missed"]
     windows = play.run.rows("windows")
     emitted: Counter[tuple[str, str]] = Counter()
     for row in windows:

@@ -283,6 +283,8 @@ def test_what_is_in_no_unit_is_told_without_one():
         "H: voltage reached 7, above 5",
         "H: voltage back at 0, peak 7",
     ]
+    pot = Pot(unit="1", alarms=[rule("fast", rate_above=5.0, per=1)])
+    assert pot.messages((0, 0), (1, 6)) == ["fast: rate of voltage 6 /1s, above 5 /1s"]
 
 
 def test_numbers_are_written_as_short_as_they_can_be_and_without_an_exponent():
@@ -356,10 +358,11 @@ def test_the_detector_is_kept_where_nothing_of_it_changed():
         assert scores(pot.sends((20, 9))) == [(state, 1.5 if state == "scored" else None)]
 
 
-def test_a_rate_does_not_reach_over_a_change_of_unit():
-    now = {"alarms": [rule("fast", rate_above=60.0)]}
-    assert after({}, now, (1, 20)) == ["fast: rate of voltage 660 V/1min, above 60 V/1min"]
-    assert after({}, now | {"unit": "kV"}, (1, 20)) == []
+def test_a_rate_reaches_over_a_change_where_there_were_rules_in_the_same_unit():
+    was, now = {"alarms": [rule("H", above=50.0)]}, {"alarms": [rule("fast", rate_above=60.0)]}
+    assert after(was, now, (1, 20)) == ["fast: rate of voltage 660 V/1min, above 60 V/1min"]
+    assert after(was, now | {"unit": "kV"}, (1, 20)) == []
+    assert after({}, now, (1, 20)) == []
 
 
 def test_windows_that_a_dictionary_no_longer_has_come_out_with_the_next_envelope_and_not_again():
