@@ -34,7 +34,7 @@ class Series:
         detector: None where the metric has none.
         watches: One for every alarm rule of the metric, in the order of their names.
         watermark: No earlier event time is expected; minus infinity before the first reading.
-        newest: The last in-order reading's event time and value; the value may be forgotten when the dictionary changes.
+        newest: The last in-order reading's event time and value; the value may be lost with a dictionary.
         seen: Partition time at the last valid reading.
         taken: How many valid readings it had.
     """
