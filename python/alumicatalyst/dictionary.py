@@ -118,7 +118,9 @@ def _unwise(metric: dict[str, Any]) -> Iterator[str]:
             f"sent twice may count twice; {spanned} would"
         )
     for window in metric["windows"]:
-        if window["length_us"] < every:
+        if window.get("gap_us", every + 1) <= every:
+            yield f"windows {window['name']}: a gap of at most every = {duration(every)} leaves each reading alone"
+        elif "gap_us" not in window and window["length_us"] < every:
             yield f"windows {window['name']} are shorter than every = {duration(every)}: each holds one reading at most"
     silence = max(metric["idle_us"], disorder)
     if silence < every:
@@ -185,7 +187,7 @@ def diff(old: Dictionary, new: Dictionary) -> Diff:
 
     Watermarks and remembered event times of a series are kept as long as a dictionary has the series, and so are the
     windows whose definition stays; windows that are no longer defined are closed and stored. A changed detector learns
-    again.
+    again. An alarm goes on as long as its rule looks at the same measure, whatever its limit; else it clears.
 
     Example:
         >>> smelter = load("flows/smelter.toml")
@@ -237,21 +239,30 @@ def _compare(
         return "removed", ("its open windows are closed and stored",)
     lost, changed = [], []
     names = [{window["name"] for window in side["windows"]} for side in (before, after)]
-    if before["unit"] != after["unit"]:
-        lost.append(f"unit {before['unit']} -> {after['unit']}: windows end, readings are late until the next begin")
+    same_unit = before["unit"] == after["unit"]
+    if not same_unit:
+        lost.append(
+            f"unit {before['unit']} -> {after['unit']}: windows end, readings are late until the next, alarms clear"
+        )
     else:
         lost += [f"windows {name} close and end" for name in sorted(names[0] - names[1])]
         changed += [f"windows {name} begin" for name in sorted(names[1] - names[0])]
-    if before["detector"] != after["detector"]:
+    same_detector = same_unit and all(before[key] == after[key] for key in ("detector", "resolution"))
+    if not same_detector and before["detector"]["kind"] != "none":
         lost.append("the detector learns again" if after["detector"]["kind"] != "none" else "the detector is off")
+    elif before["detector"] != after["detector"]:
+        changed.append("the detector begins to learn")
     rules = [{alarm["rule"]: alarm for alarm in side["alarms"]} for side in (before, after)]
     lost += [f"alarm {rule} is removed and clears" for rule in sorted(rules[0].keys() - rules[1].keys())]
     changed += [f"alarm {rule} is new" for rule in sorted(rules[1].keys() - rules[0].keys())]
-    changed += [
-        f"alarm {rule}: {_differences(rules[0][rule], rules[1][rule])}"
-        for rule in sorted(rules[0].keys() & rules[1].keys())
-        if rules[0][rule] != rules[1][rule]
-    ]
+    for rule in sorted(rules[0].keys() & rules[1].keys()):
+        was, now = rules[0][rule], rules[1][rule]
+        if was != now:
+            goes_on = _measure(was["condition"]) == _measure(now["condition"])
+            goes_on &= same_detector or was["condition"]["kind"] != "score_above"
+            (changed if goes_on else lost).append(
+                f"alarm {rule}: {_differences(was, now)}{'' if goes_on else ', and it clears'}"
+            )
     rest = {key for key in before if key not in {"name", "unit", "windows", "detector", "alarms"}}
     changed += [
         f"{_key(key)}: {_value(key, before[key])} -> {_value(key, after[key])}"
@@ -259,6 +270,11 @@ def _compare(
         if before[key] != after[key]
     ]
     return ("reset" if lost else "kept"), tuple(lost + changed)
+
+
+def _measure(condition: dict[str, Any]) -> dict[str, Any]:
+    """Return what a rule looks at, without the limit."""
+    return {key: value for key, value in condition.items() if key != "limit"}
 
 
 def _differences(before: dict[str, Any], after: dict[str, Any]) -> str:
