@@ -33,6 +33,8 @@ DRAIN_S = 3.0
 """How long a clean stop waits until what is queued is posted."""
 
 _DRAIN_FAILURES_MAX = 3
+_ABORT_S = 1.0
+_LOOK_S = 0.5
 _DEFECT_PAUSE_S = 5.0
 
 _log = get_logger(__name__)
@@ -111,8 +113,11 @@ class AlertSink:
         if thread is None:
             self._poster.close()
         else:
-            # A post that hangs ends by its own time limit. The process need not wait for it: the thread is a daemon.
-            thread.join(DRAIN_S + 1.0)
+            thread.join(DRAIN_S if drain else _ABORT_S)
+            if thread.is_alive():
+                # In a post that hangs, or in a part of a refill.
+                self._poster.abort()
+                thread.join(_ABORT_S)
 
     def _bound(self, held: Held, kind: Kind) -> None:
         """Drop a partition's queue of a kind where those of all together hold too much."""
@@ -134,7 +139,8 @@ class AlertSink:
     def _go_on(self) -> None:
         self._changed = True
         if self._thread is None and self._until_s is None:
-            self._thread = threading.Thread(target=self._run, name="alerts", daemon=True)
+            # Not a daemon: one of those that runs native code while Python ends makes the process abort.
+            self._thread = threading.Thread(target=self._run, name="alerts")
             self._thread.start()
         else:
             self._wake.notify()
@@ -147,7 +153,7 @@ class AlertSink:
                 wait_s = self._step()
                 with self._wake:
                     if wait_s > 0 and not self._changed:
-                        self._wake.wait(wait_s)
+                        self._wake.wait(min(wait_s, _LOOK_S))
         finally:
             self._poster.close()
 
@@ -161,7 +167,8 @@ class AlertSink:
     def _over(self, wait_s: float) -> bool:
         """Whether to stop: when asked to, and nothing is left to post, or no time, or the API does not answer."""
         if self._until_s is None:
-            return False
+            # A flow that failed may never close its sinks.
+            return not threading.main_thread().is_alive()
         idle = wait_s > 0 and not self._changed
         failures = self._poster.condition.failures
         return time.monotonic() >= self._until_s or (idle and not failures) or failures >= _DRAIN_FAILURES_MAX

@@ -20,8 +20,9 @@ _ROW_OVERHEAD_BYTES = 64
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """Rows of one output, or a part of them that ends with an envelope."""
+    """Rows of one output, or a part of them that ends with an envelope: all in (follows, last]."""
 
+    follows: int
     last: int
     rows: pa.RecordBatch
 
@@ -75,7 +76,7 @@ class Lane:
             self.since_s = now_s
         self.last = last
         if rows.num_rows:
-            self.entries.append(Entry(last, rows))
+            self.entries.append(Entry(follows, last, rows))
             self.rows += rows.num_rows
             self.size += _size(rows)
 
@@ -109,7 +110,9 @@ class Lane:
             entry = self.entries.popleft()
             self.rows -= entry.rows.num_rows
             self.size -= _size(entry.rows)
-        self.follows = max(self.follows, min(mark, self.last))
+        # The API may have come to the middle of an entry: its rows are posted whole, and those that it has are ignored.
+        first = self.entries[0].follows if self.entries else self.last
+        self.follows = max(self.follows, min(mark, first))
         self.since_s = None if mark >= self.last else now_s
         self.dropped = self.dropped and self.blocked
 
@@ -139,8 +142,9 @@ class Lane:
         at = int(borders[max(0, int(np.searchsorted(borders, self.post_rows_max, side="right")) - 1)])
         head, tail = rows.slice(0, at), rows.slice(at)
         self.size += _size(head) + _size(tail) - _size(entry.rows)
-        self.entries[0] = Entry(entry.last, tail)
-        self.entries.appendleft(Entry(int(numbers[at - 1]), head))
+        between = int(numbers[at - 1])
+        self.entries[0] = Entry(between, entry.last, tail)
+        self.entries.appendleft(Entry(entry.follows, between, head))
 
 
 def _size(rows: pa.RecordBatch) -> int:

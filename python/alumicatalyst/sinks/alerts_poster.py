@@ -101,6 +101,10 @@ class Poster:
             self._end_refill(each)
         self._client.close()
 
+    def abort(self) -> None:
+        """End the post that is under way; called by another thread."""
+        self._client.abort()
+
     # ------------------------------------------------------------------ what next
 
     def _choose(self, now: float, *, draining: bool) -> tuple[_Job | None, float]:

@@ -123,7 +123,7 @@ def _read(connection: duckdb.DuckDBPyConnection, kind: Kind, partition: str, aft
     columns = ", ".join(f'"{name}"' for name in schema.names)
     query = (_LATEST if kind == "latest" else _ROWS).format(columns=columns, table=_TABLES[kind])
     found = connection.sql(query, params={"partition": partition, "after": after, "until": until})
-    return found.to_arrow_table().cast(schema)
+    return found.to_arrow_table().cast(schema).combine_chunks()
 
 
 def _cut(rows: pa.Table, after: int, until: int, rows_max: int) -> Iterator[tuple[int, int, pa.Table]]:

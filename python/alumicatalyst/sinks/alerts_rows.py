@@ -24,8 +24,8 @@ def plain_schema(kind: Kind) -> pa.Schema:
 
 
 def plain(kind: Kind, batches: Sequence[pa.RecordBatch]) -> pa.Table:
-    """Return outputs' rows as one table; of latest values only the newest of each series."""
-    table = pa.Table.from_batches(batches, schema=tables.columns(kind)).cast(plain_schema(kind))
+    """Return outputs' rows as one table in one piece; of latest values only the newest of each series."""
+    table = pa.Table.from_batches(batches, schema=tables.columns(kind)).cast(plain_schema(kind)).combine_chunks()
     if kind != "latest" or len(batches) < 2:
         return table
     # Outputs are in the order of the log, and of a series the newest came last.
