@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from itertools import pairwise, product
 from pathlib import Path
@@ -26,7 +27,24 @@ _DELAY_TICKS = 4
 _BODY_BYTES = 128
 
 SMELTER = (ROOT / "flows/smelter.toml").read_text()
+
+
+def _plain(dictionary: str) -> str:
+    """Return a dictionary with windows of ten seconds alone: no hopping ones, detectors or alarms."""
+    changes = {
+        r'^windows  = \["10s".*': 'windows  = ["10s"]',
+        r'^detector = "ewma".*': 'detector = "none"',
+        r"^alarm\..*": "",
+        r", alarm\.\w+=\{[^}]*\}": "",
+        r"^\[\[override\]\](.*\n)*": "",
+    }
+    for pattern, text in changes.items():
+        dictionary = re.sub(pattern, text, dictionary, flags=re.MULTILINE)
+    return dictionary
+
+
 # A site of a size that does not fit the cache.
+_RULES = 'alarm.H={above=200, on="10s", priority="high"}, alarm.odd={score_above=6, on="30s", priority="low"}'
 SITE_METRICS = ("cell_voltage", "anode_signal", "bath_tempera", "alumina_feed")
 SITE = f"""
 name = "bench-site"
@@ -48,13 +66,19 @@ idle = "2min"
 duplicates = 8
 
 [default]
-windows = ["10s"]
-detector = "none"
+windows  = ["10s", "5min/1min"]
+detector = "ewma"
 
 [machine.pot]
 device = "pot-{{00001..10000}}"
-{"".join(f'{name} = {{unit = "V", range = [0, 1000]}}{chr(10)}' for name in SITE_METRICS)}
+{"".join(f'{name} = {{unit = "V", range = [0, 1000], {_RULES}}}{chr(10)}' for name in SITE_METRICS)}
 """
+DICTIONARIES = {
+    "smelter": SMELTER,
+    "smelter, plain": _plain(SMELTER),
+    "site": SITE,
+    "site, plain": _plain(SITE),
+}
 
 SITE_SERIES = list(product([f"pot-{number:05}" for number in range(1, 10_001)], SITE_METRICS))
 # The measured quantities of the smelter, of those that it windows by 10 seconds.
@@ -140,14 +164,15 @@ def load(plant: str, readings: int, *, per_envelope: int, per_batch: int = 50_00
 
     Args:
         plant: "smelter", the 112 quick series of the example dictionary, or "site", 40,000 in an order that changes
-            every second.
+            every second; ", plain" behind it leaves windows of ten seconds alone.
         readings: How many in all.
         per_envelope: 1 makes an object of each, more an array.
         per_batch: Readings in each batch of envelopes.
     """
-    names = SMELTER_SERIES if plant == "smelter" else SITE_SERIES
+    smelter = plant.startswith("smelter")
+    names = SMELTER_SERIES if smelter else SITE_SERIES
     ranges = [_VALUES.get(metric, (1, 99)) for _, metric in names]
-    made = columns(readings, len(names), shuffled=plant != "smelter", ranges=ranges)
+    made = columns(readings, len(names), shuffled=not smelter, ranges=ranges)
     objects = _objects(made, names)
     rows = np.arange(0, readings, per_envelope)
     if per_envelope > 1:
@@ -161,7 +186,7 @@ def load(plant: str, readings: int, *, per_envelope: int, per_batch: int = 50_00
         envelopes(bodies[start:end], range(start, end), newest[start:end].tolist()) for start, end in pairwise(edges)
     ]
     windows = len(np.unique(made.series.astype(np.int64) << 40 | (made.time_us - START_US) // WINDOW_US))
-    return Load(SMELTER if plant == "smelter" else SITE, batches, readings, made.value.sum(), windows, made, names)
+    return Load(DICTIONARIES[plant], batches, readings, made.value.sum(), windows, made, names)
 
 
 def _objects(made: Columns, names: list[tuple[str, str]]) -> pl.Series:
