@@ -76,7 +76,7 @@ lock upgrade:
 .PHONY: clean
 clean: ## Remove everything that was built or installed, and what the demo stored
 	rm -rf $(VENV) target var tests/parts/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks
-	find python flows tests bench -name '__pycache__' -prune -exec rm -rf {} + 2>/dev/null || true
+	find python flows api tests bench -name '__pycache__' -prune -exec rm -rf {} + 2>/dev/null || true
 	rm -f python/alumicatalyst/_core*.so
 
 # --- what the targets above stand on -------------------------------------------------------------------------------------

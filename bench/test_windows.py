@@ -45,15 +45,18 @@ def numpy_windows(readings: Columns, length_us: int = WINDOW_US) -> Answer:
     start_us = time_us.min() // WINDOW_US * WINDOW_US - length_us
     order = np.argsort(number * (time_us.max() - start_us + 1) + (time_us - start_us))
     windows = length_us // WINDOW_US
-    value, time_us, number = (np.tile(column[order], windows) for column in (value, time_us, number))
+    value, time_us, number = (
+        np.tile(value[order], windows),
+        np.tile(time_us[order], windows),
+        np.tile(number[order], windows),
+    )
     covering = time_us // WINDOW_US - np.repeat(np.arange(windows), len(order))
     first_window = int(covering.min())
     group = number * (int(covering.max()) - first_window + 1) + (covering - first_window)
     if windows > 1:
         order = np.argsort(group, kind="stable")
-        value, time_us, number, covering, group = (
-            column[order] for column in (value, time_us, number, covering, group)
-        )
+        value, time_us, number = value[order], time_us[order], number[order]
+        covering, group = covering[order], group[order]
     starts = np.flatnonzero(np.diff(group, prepend=-1))
     ends = np.append(starts[1:], len(group))
     count = ends - starts
