@@ -70,7 +70,7 @@ impl<'a> Batch<'a> {
             let before = self.before();
             let properties = envelopes.properties.get(envelope * wanted..(envelope + 1) * wanted).unwrap_or_default();
             let inside = utf8.is_some_and(|(first, last)| first <= start && end <= last);
-            if let Err(detail) = self.body(end, inside, properties, &before) {
+            if let Err(detail) = self.body(end, inside, properties) {
                 self.back_to(&before);
                 self.reject_envelope(detail, &bodies[start..end]);
             }
@@ -93,7 +93,7 @@ impl<'a> Batch<'a> {
 
     /// Reads the body that ends at `end`; a failure rejects it whole.
     #[inline(always)]
-    fn body(&mut self, end: usize, utf8: bool, properties: &[Option<&str>], before: &Before) -> Result<(), Detail> {
+    fn body(&mut self, end: usize, utf8: bool, properties: &[Option<&str>]) -> Result<(), Detail> {
         if end - self.origin > self.decoder.bounds.body_bytes as usize {
             return Err(Detail::TooLarge);
         }
@@ -107,8 +107,10 @@ impl<'a> Batch<'a> {
         if i >= end {
             return Err(Detail::Empty);
         }
+        // The properties' device may be a fresh name, which lines that fail do not take with them.
+        let before = self.before();
         let read = self.document(i, c);
-        if self.ends(&read, end) { Ok(()) } else { self.lines(read, i, end, before) }
+        if self.ends(&read, end) { Ok(()) } else { self.lines(read, i, end, &before) }
     }
 
     #[inline(always)]

@@ -265,6 +265,14 @@ fn properties_serve_every_line() {
     assert_eq!(of(1), [0, 1, 2, 3].map(|item| (item, if item == 1 { Reason::BadJson } else { Reason::MissingTime })));
     let of_device = |item| (item, if item == 1 { Reason::BadJson } else { Reason::MissingDevice });
     assert_eq!(of(2), [0, 1, 2, 3, 4].map(of_device));
+
+    // The device's name stays when a line that met it first is taken back.
+    for first in [DEEP.to_owned(), format!("[{object},[[[[[[[[1]]]]]]]]]")] {
+        let bodies = [format!("{first}\n{object}\n[{object}\n{object}"), object.to_owned()];
+        let decoded = decode(&mut decoder, &bodies, &[Some("p"), Some(TIME), Some("r"), Some(TIME)]);
+        assert_eq!((&*decoded.item, &*decoded.device), (&[1, 3, 0][..], &[FRESH, FRESH, FRESH | 1][..]));
+        assert_eq!(decoded.fresh, ["p".into(), "r".into()]);
+    }
 }
 
 #[test]

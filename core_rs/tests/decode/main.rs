@@ -120,7 +120,15 @@ pub(crate) fn decode(decoder: &mut Decoder, bodies: &[impl AsRef<[u8]>], propert
 }
 
 pub(crate) fn decode_items(payload: &Payload, bodies: &[impl AsRef<[u8]>]) -> Vec<Item> {
-    items(&decode(&mut Decoder::new(payload, &BOUNDS), bodies, &[]), &vocabulary())
+    decode_items_with(payload, bodies, &[])
+}
+
+pub(crate) fn decode_items_with(
+    payload: &Payload,
+    bodies: &[impl AsRef<[u8]>],
+    properties: &[Option<&str>],
+) -> Vec<Item> {
+    items(&decode(&mut Decoder::new(payload, &BOUNDS), bodies, properties), &vocabulary())
 }
 
 /// The reason for which the only item of a body is rejected.

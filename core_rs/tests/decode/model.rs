@@ -23,11 +23,11 @@ pub(crate) fn lines_of(body: &[u8]) -> Option<Vec<(usize, &[u8])>> {
 }
 
 /// The items of a body of lines: those that its lines have alone, numbered on and moved to their places.
-pub(crate) fn expected_lines(payload: &Payload, lines: &[(usize, &[u8])]) -> Vec<Item> {
+pub(crate) fn expected_lines(payload: &Payload, lines: &[(usize, &[u8])], properties: &[Option<&str>]) -> Vec<Item> {
     let mut expected = Vec::new();
     for (start, line) in lines {
         let (number, start) = (expected.len() as i32, *start as u32);
-        expected.extend(decode_items(payload, &[line]).into_iter().map(|item| match item {
+        expected.extend(decode_items_with(payload, &[line], properties).into_iter().map(|item| match item {
             Item::Row { envelope, item, device, metric, time, value, quality, span } => {
                 let (item, span) = (number + item, (start + span.0, start + span.1));
                 Item::Row { envelope, item, device, metric, time, value, quality, span }

@@ -1,6 +1,6 @@
 //! What holds for any input: the rank of failures, the strictness of JSON, and independence of batches and history.
 
-use super::generate::{blanks, body, members, mutated, write};
+use super::generate::{LONGEST, blanks, body, members, mutated, write};
 use super::model::{expected_lines, expected_narrow, expected_wide, lines_of};
 use super::*;
 use proptest::prelude::*;
@@ -24,6 +24,12 @@ fn is_document(items: &[Item]) -> bool {
     !items.iter().any(|item| {
         matches!(item, Item::Rejected { rest, .. } if matches!(rest.reason, Reason::EmptyBody | Reason::BadEncoding | Reason::BadJson))
     })
+}
+
+/// What an envelope's property says.
+fn given() -> impl Strategy<Value = Option<String>> {
+    let texts = vec![None, Some(""), Some("pot-001"), Some("new"), Some(TIME), Some(LONGEST)];
+    prop::sample::select(texts).prop_map(|text| text.map(str::to_owned))
 }
 
 proptest! {
@@ -63,14 +69,15 @@ proptest! {
     }
 
     #[test]
-    fn lines_are_judged_as_if_each_came_alone(body in body()) {
+    fn lines_are_judged_as_if_each_came_alone(body in body(), device in given(), time in given()) {
+        let properties = [device.as_deref(), time.as_deref()];
         for payload in [narrow(), wide()] {
             let utf8 = std::str::from_utf8(&body).is_ok();
             if let Some(lines) = lines_of(&body).filter(|_| utf8) {
-                prop_assert_eq!(decode_items(&payload, &[&body]), expected_lines(&payload, &lines), "{:?}", String::from_utf8_lossy(&body));
+                prop_assert_eq!(decode_items_with(&payload, &[&body], &properties), expected_lines(&payload, &lines, &properties), "{:?}", String::from_utf8_lossy(&body));
             } else {
                 // One document, or none: then nothing of it stands.
-                let items = decode_items(&payload, &[&body]);
+                let items = decode_items_with(&payload, &[&body], &properties);
                 prop_assert!(is_document(&items) || items.len() == 1, "{:?}: {:?}", String::from_utf8_lossy(&body), items);
             }
         }

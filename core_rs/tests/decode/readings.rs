@@ -78,6 +78,62 @@ fn epochs_are_read_in_their_unit() {
 }
 
 #[test]
+fn a_property_is_a_time_in_the_dictionarys_format_written_as_text() {
+    let object = r#"{"deviceId":"pot-001","metric":"m","value":1}"#;
+    for (format, text, us) in [
+        (TimeFormat::Rfc3339, TIME, Some(TIME_US)),
+        (TimeFormat::Rfc3339, "1795256130", None),
+        (TimeFormat::EpochS, "1795256130.1234567", Some(1_795_256_130_123_456)),
+        (TimeFormat::EpochMs, "1795256130123", Some(TIME_US)),
+        (TimeFormat::EpochMs, "1.795256130123e12", Some(TIME_US)),
+        (TimeFormat::EpochUs, "-1.5", Some(-2)),
+        (TimeFormat::EpochS, TIME, None),
+        (TimeFormat::EpochS, "", None),
+        (TimeFormat::EpochS, "-", None),
+        (TimeFormat::EpochS, "+1", None),
+        (TimeFormat::EpochS, "01", None),
+        (TimeFormat::EpochS, "1.", None),
+        (TimeFormat::EpochS, ".5", None),
+        (TimeFormat::EpochS, "1e", None),
+        (TimeFormat::EpochS, " 1", None),
+        (TimeFormat::EpochS, "1\n", None),
+        (TimeFormat::EpochS, "1,", None),
+        (TimeFormat::EpochS, "\"1\"", None),
+        (TimeFormat::EpochS, "NaN", None),
+        (TimeFormat::EpochS, "\u{661}", None),
+    ] {
+        let mut decoder = Decoder::new(&Payload { time_format: format, ..narrow() }, &BOUNDS);
+        // As an object, in an array and on a line.
+        let bodies = [object.to_owned(), format!("[{object}]"), format!("{object}\n{object}")];
+        let decoded = decode(&mut decoder, &bodies, &[None, Some(text), None, Some(text), None, Some(text)]);
+        assert_eq!(decoded.event_time, us.map_or(vec![], |us| vec![us; 4]), "{text}");
+        assert!(decoded.rejected.iter().all(|each| each.reason == Reason::BadTime), "{text}");
+    }
+}
+
+#[test]
+fn wide_objects_are_read_alike_alone_in_arrays_and_on_lines() {
+    let row =
+        |device: &str| format!(r#"{{"dev":"{device}","a":1,"seq":2,"ts":"{TIME}","volts":2,"none":null,"bad":[]}}"#);
+    let (one, two) = (row("pot-001"), row("new"));
+    let bodies = [one.clone(), format!("[{one},{two}]"), format!("{one}\r\n[{two}]\n"), two.clone()];
+    let decoded = decode(&mut Decoder::new(&wide(), &BOUNDS), &bodies, &[]);
+    assert_eq!(
+        (&*decoded.envelope, &*decoded.item),
+        (&[0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3][..], &[0, 1, 0, 1, 3, 4, 0, 1, 3, 4, 0, 1][..])
+    );
+    let known = &decoded.device[..2];
+    let new = &decoded.device[10..];
+    assert_eq!(decoded.device, [known, known, new, known, new, new].concat());
+    assert_eq!(decoded.value, [1.0, 2.0].repeat(6));
+    let rejected: Vec<_> = decoded.rejected.iter().map(|each| (each.envelope, each.item, each.reason)).collect();
+    assert_eq!(
+        rejected,
+        [(0, 2), (1, 2), (1, 5), (2, 2), (2, 5), (3, 2)].map(|(envelope, item)| (envelope, item, Reason::WrongType))
+    );
+}
+
+#[test]
 fn wide_members_fail_one_by_one_and_objects_as_a_whole() {
     let parts = [("dev", "\"pot-001\""), ("ts", "\"2026-11-21T10:15:30.123Z\"")];
     let failures = |members: &[(&str, &str)]| -> Vec<(i32, Option<Reason>)> {
