@@ -1,7 +1,7 @@
 # Everything is set up, tested and shown from here: `make` lists the targets.
 #
-# What a fresh machine needs: make, Python 3.11 or 3.12, a Rust toolchain and a C linker; Node only for the tests against
-# Azurite, the stand-in for Azure storage. All else goes into .venv, from the locks in requirements/.
+# What a fresh machine needs: make, Python 3.11 or 3.12, a Rust toolchain and a C linker; for all the tests also Node, which
+# runs Azurite, the stand-in for Azure storage, and PostgreSQL. All else goes into .venv, from the locks in requirements/.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -125,8 +125,16 @@ $(STAMPS)/release: $(EXTENSION_SOURCES) $(STAMPS)/python
 	@$(BIN)/maturin develop --uv --profile release
 	@rm -f $(STAMPS)/ci && touch $@
 
-# Without Node the tests that need it say so and are skipped, except in CI, where they fail.
+# Without Node or PostgreSQL the tests that need them say so and are skipped, except in CI, where they fail. With the right
+# to, PostgreSQL is installed; its own service is not needed.
 $(STAMPS)/parts: $(wildcard tests/parts/package-lock.json) $(STAMPS)/venv
+	@if command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "=== PostgreSQL" && apt-get update --quiet --quiet && \
+		DEBIAN_FRONTEND=noninteractive apt-get install --quiet --quiet --yes --no-install-recommends postgresql; \
+	else \
+		echo "=== no PostgreSQL: the tests against it will be skipped; install its server (postgresql) to run them" >&2; \
+	fi
 	@if [ ! -f tests/parts/package-lock.json ]; then :; \
 	elif command -v npm >/dev/null; then \
 		echo "=== Node packages" && npm ci --prefix tests/parts --no-audit --no-fund --loglevel=error; \
