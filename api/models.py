@@ -127,22 +127,45 @@ class AlarmPage(Answer):
     next: str | None = Field(description="The cursor of the following part; null at the end.")
 
 
-class HistoryEntry(BaseModel):
-    """What the process or an operator did to an alarm."""
+class ProcessEntry(Answer):
+    """What the process did to an alarm: a transition, as the lake has it."""
 
-    model_config = ConfigDict(extra="allow")
-
+    side: Literal["process"]
     seq: int = Field(description="The number of the change that it made.")
     time: datetime = Field(description="When the API took it.")
-    actor: str = Field(description="`process`, or the name of the operator's key.")
-    action: str = Field(description="raised, updated, cleared or acknowledged.")
-    retracted: bool = Field(default=False, description="Whether the lake turned out not to hold it.")
+    actor: Literal["process"]
+    action: Literal["raised", "updated", "cleared"]
+    step: int
+    event_time: datetime = Field(description="When it happened in the plant.")
+    partition: str
+    sequence_number: int = Field(description="Of the envelope that caused it.")
+    item: int = Field(description="The reading's place in its envelope.")
+    value: float
+    threshold: float | None
+    peak: float
+    score: float | None
+    priority: str
+    message: str
+    retracted: bool = Field(description="Whether the lake turned out not to hold it.")
+    retracted_seq: int | None
+    retracted_time: datetime | None
+
+
+class OperatorEntry(Answer):
+    """What an operator did to an alarm."""
+
+    side: Literal["operator"]
+    seq: int = Field(description="The number of the change that it made.")
+    time: datetime = Field(description="When the API took it.")
+    actor: str = Field(description="The name of the key.")
+    action: Literal["acknowledge"]
+    comment: str
 
 
 class History(Answer):
     """An alarm's history, in order of arrival."""
 
-    items: list[HistoryEntry]
+    items: list[Annotated[ProcessEntry | OperatorEntry, Field(discriminator="side")]]
     next: None = Field(description="Always null: a history comes whole.")
 
 
