@@ -129,7 +129,7 @@ class Watch:
         """Whether another dictionary's rule of the same name, on a series that lives on, is this one."""
         if rule is None or metric["unit"] != self.metric["unit"]:
             return False
-        if self.kind == "score_above" and metric["detector"] != self.metric["detector"]:
+        if self.kind == "score_above" and not same_scores(metric, self.metric):
             return False
         # Limits may change; a state, and what a rate is measured over, may not.
         mine, new = ({k: v for k, v in each["condition"].items() if k != "limit"} for each in (self.rule, rule))
@@ -159,6 +159,11 @@ class Watch:
         if self.kind.startswith("rate"):
             return f" {unit}/{duration(self.condition['per_us'])}"
         return "" if self.kind == "score_above" or not unit else f" {unit}"
+
+
+def same_scores(metric: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether the scores of two definitions can be held against each other."""
+    return all(metric[each] == other[each] for each in ("detector", "unit", "resolution"))
 
 
 def alarm_id(*parts: object) -> str:

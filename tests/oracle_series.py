@@ -7,7 +7,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tests.oracle_alarms import Watch, alarm_id, written
+from tests.oracle_alarms import Watch, alarm_id, same_scores, written
 from tests.oracle_score import Ewma, as_float32
 from tests.oracle_windows import Windows
 
@@ -179,7 +179,7 @@ class Series:
         for place, windows in enumerate(self.windows):
             same = [each for each in before.windows if same_unit and each.definition == windows.definition]
             self.windows[place] = same[0] if same else windows
-        if all(self.metric[each] == before.metric[each] for each in ("detector", "unit", "resolution")):
+        if same_scores(self.metric, before.metric):
             self.detector = before.detector
         for place, watch in enumerate(self.watches):
             for old in before.watches:

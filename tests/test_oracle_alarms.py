@@ -375,3 +375,15 @@ def test_windows_that_a_dictionary_no_longer_has_come_out_with_the_next_envelope
     (out,) = pot.sends((4, 6))
     assert (out.readings[0]["outcome"], out.readings[0]["windows_missed"]) == ("windowed", 1)
     assert [(r["window_name"], r["count"]) for r in pot.oracle.flush(9).windows] == [("session/30s", 3)]
+
+
+@pytest.mark.parametrize(
+    ("change", "cleared"),
+    [({}, []), ({"detector": ewma(10, learn=2, store_above=9)}, ["odd"]), ({"resolution": 0.5}, ["odd"])],
+)
+def test_an_alarm_on_scores_ends_where_the_scores_begin_anew(change, cleared):
+    given = {"detector": ewma(10, learn=2), "alarms": [rule("odd", score_above=1.0)]}
+    pot = Pot(**given)
+    pot.sends((0, 4), (10, 8), (20, 9))
+    pot.oracle.change_dictionary(plant(**{**given, **change}))
+    assert [row["alarm_rule"] for row in pot.envelope(at=21).alarms] == cleared
