@@ -65,6 +65,7 @@ class Process:
         key: File with the key.
         version: The dictionary's; another than before is accepted.
         first_sequence: The oldest envelope that the source holds.
+        ca_file: Certificate authorities of the API.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class Process:
         queue_rows_max: int = 100_000,
         version: str = "1",
         first_sequence: int = 0,
+        ca_file: str = "",
         accept_state_loss: bool = False,
     ) -> None:
         self.lake = lake
@@ -92,7 +94,7 @@ class Process:
         if self.resume.state_sequence >= 0:
             told = plant.state_info(lake.state(partition, self.resume.state_sequence))
             self.operator.last, self.operator.seen = told["last_sequence"], told["seen"]
-        self.alerts = AlertSink(Client(url, Secret(f"file:{key}")), lake, queue_rows_max=queue_rows_max)
+        self.alerts = AlertSink(Client(url, Secret(f"file:{key}"), ca_file), lake, queue_rows_max=queue_rows_max)
         self.sink = LakeSink(lake, flush_interval_s=3_600, flush_rows_max=10**9, on_committed=self.alerts.on_committed)
 
     def go(self, last: int, *, step: int = 3) -> None:

@@ -14,6 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 import pyarrow as pa
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable
 
 KEY = "alu_test_secret"
@@ -24,19 +25,28 @@ class Fault:
 
     Args:
         what: failed (500, nothing applied), lost (applied, and the connection is cut before the answer), reset (cut,
-            nothing applied), hang, slow, nonsense, html, short, endless, or a status.
+            nothing applied), hang, slow, nonsense, html, short, garbage, endless, or a status.
         times: How many posts; -1 until it is taken back.
         only: The kinds that it happens to.
+        refill: Whether it happens to refills, or to the flow's own posts; None: to both.
     """
 
-    def __init__(self, what: str, times: int = 1, only: tuple[str, ...] = ()) -> None:
-        self.what, self.times, self.only = what, times, only
+    def __init__(self, what: str, times: int = 1, only: tuple[str, ...] = (), *, refill: bool | None = None) -> None:
+        self.what, self.times, self.only, self.refill = what, times, only, refill
+
+    def meets(self, what: str, *, refill: bool) -> bool:
+        return bool(self.times) and (not self.only or what in self.only) and self.refill in {None, refill}
 
 
 class Recorder:
-    """The server, on a port of its own."""
+    """The server.
 
-    def __init__(self) -> None:
+    Args:
+        port: Its port; 0 takes a free one.
+        tls: Certificate and key; without them it speaks plain HTTP.
+    """
+
+    def __init__(self, port: int = 0, tls: ssl.SSLContext | None = None) -> None:
         self.lock = threading.RLock()
         self.posts: list[dict[str, Any]] = []
         self.answered: list[dict[str, Any]] = []
@@ -57,11 +67,13 @@ class Recorder:
             def log_message(self, *_: object) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+        if tls is not None:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
         self._server.daemon_threads = True
         self._server.block_on_close = False
         self._server.handle_error = lambda *_: None  # type: ignore[method-assign]
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self._server.server_address[1]}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
 
     def __enter__(self) -> Self:
@@ -106,7 +118,8 @@ class Recorder:
         body = request.rfile.read(int(request.headers["Content-Length"]))
         told = {name: values[0] for name, values in parse_qs(address.query).items()}
         with self._changed:
-            fault = next((each for each in self.faults if each.times and (not each.only or what in each.only)), None)
+            refill = "committed" in told
+            fault = next((each for each in self.faults if each.meets(what, refill=refill)), None)
             if fault is not None and fault.times > 0:
                 fault.times -= 1
             entry = {

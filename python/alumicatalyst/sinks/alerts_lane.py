@@ -104,6 +104,8 @@ class Lane:
 
     def taken(self, mark: int, now_s: float) -> None:
         """Drop what the API has."""
+        # Posts that had become smaller grow again, slowly: where the bound is, only a post that is too large tells.
+        self.post_rows_max = min(POST_ROWS_MAX, self.post_rows_max + max(1, self.post_rows_max // 8))
         self.mark, self.refused = mark, False
         self.answered_s = now_s
         while self.entries and self.entries[0].last <= mark:

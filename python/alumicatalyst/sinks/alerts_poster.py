@@ -276,10 +276,12 @@ class Poster:
             if error.reason == "too_large" and lane.shrink(rows):
                 return
             lane.refused = True
-            if error.reason == "too_large" and lane.kind != "alarms" and lane.entries:
+            skips = error.reason == "too_large" and lane.kind != "alarms" and bool(lane.entries)
+            if skips:
                 # As above: what cannot be posted whole is not posted.
                 metrics.ALERTS_DROPPED_ROWS.labels(lane.kind).inc(lane.skip_first())
-        lane.not_before_s = self._lane_failed(lane.kind, error.reason, error)
+        until = self._lane_failed(lane.kind, error.reason, error)
+        lane.not_before_s = 0.0 if skips else until
 
     def _lane_failed(self, what: str, reason: str, error: Exception) -> float:
         """Note a failure that says nothing about other posts; return until when to leave it alone."""
