@@ -109,6 +109,12 @@ LARGE = [
     (b"[1" + b" " * (MEBIBYTE - 2), "bad_json"),
     (b'"' + b"x" * (MEBIBYTE - 1), "bad_json"),
     (b"x" * (MEBIBYTE + 1), "too_large"),
+    (b"{}\n" * (MEBIBYTE // 3), "too_many_readings"),
+    (b"[]\n" + b"x\n" * (MEBIBYTE // 2 - 2), "too_many_readings"),
+    (b"[]\n" + b"[1,\n" * (MEBIBYTE // 4 - 1), "too_many_readings"),
+    (b"[]\n" + b"[[[\n" * 9_000 + b"1,\n" * 300_000, "too_many_readings"),
+    (b"[]\n" + b"\r\n" * (MEBIBYTE // 2 - 2) + b"\xff", "bad_encoding"),
+    (b"[\n" * (MEBIBYTE // 2), "bad_json"),
 ]
 
 
