@@ -49,6 +49,10 @@ test: $(STAMPS)/ci $(STAMPS)/parts ## Run everything that CI runs, cheap gates f
 bench: $(STAMPS)/release ## Measure every layer beside a peer, each result checked before it is timed
 	@$(BIN)/python -m pytest -W error bench $(PYTEST_FLAGS)
 
+.PHONY: latency
+latency: $(STAMPS)/release ## Measure from the broker's clock to an alarm on the live stream, all parts running
+	@$(BIN)/python -m bench.latency
+
 .PHONY: setup
 setup: $(STAMPS)/ci $(STAMPS)/parts ## Install everything and build the extension for tests
 
