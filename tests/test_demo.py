@@ -1,15 +1,21 @@
-"""The demo from outside: it ends well, a second start goes on, and anyone's SDK script can send to it."""
+"""The demo from outside: alarms and keys are shown, it ends well, a second start goes on, and its parts die with it."""
 
 from __future__ import annotations
 
 import json
 import re
+import signal
 import subprocess
 import sys
 import textwrap
+import threading
+import urllib.request
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from tests.hubs import eventually
 
 ROOT = Path(__file__).parents[1]
 
@@ -28,38 +34,119 @@ SENDER = textwrap.dedent("""
 """)
 
 
-def run_demo(directory: Path, seconds: int, *, send: bool) -> dict[str, int]:
-    """Run the demo as a user does; return its last line."""
+def demo_process(directory: Path, seconds: int) -> subprocess.Popen[str]:
     options = [f"--seconds={seconds}", f"--directory={directory}"]
     command = [sys.executable, "-m", "alumicatalyst.cli.main", "demo", *options]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as demo:
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+
+
+def request(url: str, key: str, body: dict[str, Any] | None = None) -> Any:
+    data = None if body is None else json.dumps(body).encode()
+    headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+    with urllib.request.urlopen(urllib.request.Request(url, data, headers), timeout=30) as answer:
+        return json.load(answer)
+
+
+class Visitor(threading.Thread):
+    """Does what a user can do while the demo runs: sends a reading, looks at an alarm and acknowledges it."""
+
+    def __init__(self, shown: dict[str, str]) -> None:
+        super().__init__()
+        self.shown = shown
+        self.acknowledged: dict[str, Any] = {}
+
+    def run(self) -> None:
+        subprocess.run([sys.executable, "-c", SENDER, self.shown["connection"]], check=True, timeout=60)
+        url, key = self.shown["api"], self.shown["api key"].split()[0]
+        alarms = eventually(lambda: request(f"{url}/v1/alarms?limit=1", key)["items"], 120)
+        path = f"{url}/v1/alarms/{alarms[0]['alarm_id']}/acknowledge"
+        self.acknowledged = request(path, key, {"comment": "seen it"})
+
+
+def run_demo(directory: Path, seconds: int, *, visit: bool) -> tuple[dict[str, Any], list[str], dict[str, Any]]:
+    """Run the demo as a user does; return its last line, all lines, and the alarm that the visitor acknowledged."""
+    shown: dict[str, str] = {}
+    visitor = Visitor(shown)
+    with demo_process(directory, seconds) as demo:
         assert demo.stdout is not None
         lines = []
         for line in demo.stdout:
             lines.append(line.strip())
-            found = re.match(r"connection +(\S+)", line)
-            if send and found:
-                subprocess.run([sys.executable, "-c", SENDER, found[1]], check=True, timeout=60)
+            found = re.match(r"(lake|api|api key|connection) {2,}(.+)", line)
+            if found:
+                shown[found[1]] = found[2]
+                if visit and found[1] == "connection":
+                    visitor.start()
+        if visit:
+            visitor.join()
     assert demo.returncode == 0, lines
-    summary: dict[str, int] = json.loads(lines[-1])
-    return summary
+    return json.loads(lines[-1]), lines, visitor.acknowledged
 
 
-@pytest.mark.timeout(180)
-def test_the_demo_ends_well_takes_a_strangers_reading_and_resumes(tmp_path):
+@pytest.mark.timeout(400)
+def test_the_demo_shows_alarms_takes_a_strangers_reading_ends_well_and_resumes(tmp_path: Path) -> None:
     import polars as pl
 
-    first = run_demo(tmp_path, 8, send=True)
+    first, lines, acknowledged = run_demo(tmp_path, 8, visit=True)
     assert first["ok"]
     assert first["rows_total"] == first["windowed"] + first["late"] + first["duplicate"] + first["rejected"]
-    assert first["rows_total"] == first["lake_rows"] > 100
+    assert first["rows_total"] == first["lake_rows"] > 60_000
     sent = pl.scan_delta(str(tmp_path / "lake" / "readings")).filter(
         (pl.col("device") == "pot-001") & (pl.col("metric") == "bath_temperature") & (pl.col("value") == 961.5)
     )
     assert sent.collect().height == 1
 
-    second = run_demo(tmp_path, 8, send=False)
+    alarms = pl.scan_delta(str(tmp_path / "lake" / "alarms")).collect()
+    assert first["alarms"] == alarms["alarm_id"].n_unique() > 0
+    assert first["transitions"] == alarms.height >= first["alarms"]
+    assert first["faults"]["raised"] == first["faults"]["expected_alarms"] > 0
+    told = [line.split() for line in lines if re.match(r"\d\d:\d\d:\d\d  ", line)]
+    assert {line[3] for line in told} <= {f"{kind}-{number:03}" for kind in ("pot",) for number in range(49)} | {
+        f"{kind}-{number}" for kind in ("furnace", "press", "rectifier") for number in range(5)
+    }
+    assert {"raised", "cleared", "acknowledged"} <= {line[1] for line in told}
+    assert acknowledged["acknowledged_by"] == "operator"
+    assert acknowledged["comment"] == "seen it"
+
+    key = next(line.split()[2] for line in lines if line.startswith("api key"))
+    assert re.fullmatch(r"alu_\S{20,}", key)
+    kept = tmp_path / "keys" / "ingest"
+    assert kept.stat().st_mode & 0o777 == 0o600
+    for secret in (key, kept.read_text().strip()):
+        assert not [log for log in (tmp_path / "logs").iterdir() if secret in log.read_text()]
+
+    second, lines, _ = run_demo(tmp_path, 8, visit=False)
     assert second["ok"]
     assert second["rows_total"] > first["rows_total"]
+    assert second["late"] == first["late"], "a second start's history begins behind what the lake has"
+    assert second["alarms"] >= first["alarms"]
+    assert "keys create" in next(line for line in lines if line.startswith("api key"))
+    assert not [line for line in lines if "alu_" in line]
     journal = pl.scan_delta(str(tmp_path / "lake" / "journal")).collect()
     assert journal.group_by("partition").len()["len"].to_list() == [1] * 4, "the second start took the same partitions"
+
+
+def children_of(pid: int) -> dict[int, str]:
+    """Return the processes that a process started, with their command lines."""
+    found = {}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdecimal():
+            try:
+                parent = (folder / "stat").read_text().rpartition(")")[2].split()[1]
+                command = (folder / "cmdline").read_text().replace("\0", " ")
+            except OSError:
+                continue
+            if int(parent) == pid:
+                found[int(folder.name)] = command
+    return found
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the parts end only when the demo stops them")
+@pytest.mark.timeout(300)
+def test_the_parts_die_with_a_demo_that_is_killed(tmp_path: Path) -> None:
+    with demo_process(tmp_path, 0) as demo:
+        eventually(lambda: any(" simulate " in command for command in children_of(demo.pid).values()), 200)
+        parts = children_of(demo.pid)
+        demo.send_signal(signal.SIGKILL)
+    assert len(parts) == 3, "API, flow and simulator"
+    eventually(lambda: not [pid for pid in parts if Path(f"/proc/{pid}").exists()], 60)

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from alumicatalyst.errors import AlumicatalystError
+from alumicatalyst.log import get_logger
 
 if TYPE_CHECKING:
     from alumicatalyst.demo.client import Client
 
+_log = get_logger(__name__)
 _AGAIN_S = 0.5
 # Alarms and changes that are held at most: a demo may run for days.
 _ALARMS_MAX = 10_000
@@ -45,14 +47,14 @@ class Follower(threading.Thread):
         super().__init__(name="alarms", daemon=True)
         self._client = client
         self._lock = threading.Lock()
-        self._stop = threading.Event()
+        self._ended = threading.Event()
         self._alarms: OrderedDict[str, dict[str, Any]] = OrderedDict()
         self._changes: deque[Change] = deque(maxlen=_CHANGES_MAX)
         self._seen: int | None = None
 
     def run(self) -> None:
         """Follow until stopped."""
-        while not self._stop.is_set():
+        while not self._ended.is_set():
             try:
                 for event in self._client.events(self._seen):
                     if event.name in {"hello", "reset"}:
@@ -60,13 +62,14 @@ class Follower(threading.Thread):
                     else:
                         self._take(event.data, tell=True)
                     self._seen = event.id
-            except (AlumicatalystError, OSError, http.client.HTTPException):
-                # The API is starting, stopping or busy; what was missed comes with the next connection.
-                self._stop.wait(_AGAIN_S)
+            except (AlumicatalystError, OSError, http.client.HTTPException) as error:
+                _log.debug("the stream of alarms broke off", reason=str(error))
+            # The API starts, stops or is busy; what was missed comes with the next connection.
+            self._ended.wait(_AGAIN_S)
 
     def close(self) -> None:
         """Do not connect again; the thread ends when the API ends the stream."""
-        self._stop.set()
+        self._ended.set()
 
     def changes(self) -> list[Change]:
         """Return the changes since the last call, oldest first; of very many the last ones."""

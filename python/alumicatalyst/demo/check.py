@@ -48,7 +48,7 @@ def differences(client: Client, lake: Transitions, *, histories: bool) -> list[s
             wrong.append(f"alarm {alarm_id} has come to step {alarm['step']}, {state}; in the lake to {max(steps)}")
         elif histories and place < _HISTORIES_MAX:
             history = client.get(f"/v1/alarms/{alarm_id}/history")["items"]
-            has = sorted(each["step"] for each in history if each["actor"] == "process" and not each["retracted"])
+            has = sorted(each["step"] for each in history if each["side"] == "process" and not each["retracted"])
             if has != sorted(steps):
                 wrong.append(f"alarm {alarm_id} has the steps {has}, in the lake {sorted(steps)}")
     return wrong

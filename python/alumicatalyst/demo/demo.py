@@ -7,6 +7,7 @@ import json
 import secrets
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from alumicatalyst._core import Dictionary
@@ -128,12 +129,15 @@ class Demo:
             flow.unlink(missing_ok=True)
         if not flow.exists():
             self._make_key("flow", "ingest", f"--out={flow}")
-        if not own.exists():
-            self._make_key("demo", "read", f"--out={own}")
-            self.new_key = self._make_key("operator", "read,operate", "--quiet")
-        self._client = Client(self.api_url, own.read_text(encoding="ascii").strip())
         host, port = self.api_url.removeprefix("http://").split(":")
         self._parts.start("api", ["-m", "api", "serve", f"--host={host}", f"--port={port}"])
+        if not own.exists():
+            # While the API starts.
+            with ThreadPoolExecutor() as pool:
+                made = pool.submit(self._make_key, "operator", "read,operate", "--quiet")
+                self._make_key("demo", "read", f"--out={own}")
+                self.new_key = made.result()
+        self._client = Client(self.api_url, own.read_text(encoding="ascii").strip())
         until = time.monotonic() + _START_S
         while not self._client.ready():
             self._parts.check()
