@@ -160,7 +160,8 @@ def _alarms(alarms: list[dict[str, Any]], active: int) -> RenderableType:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table("raised", "state", "priority", "device", "rule", "message", title=f"alarms, {active:,} active")
+    table = Table("raised", "state", "priority", "device", "rule", title=f"alarms, {active:,} active")
+    table.add_column("message", no_wrap=True, overflow="ellipsis")
     for alarm in alarms:
         style = _COLOURS.get(alarm["priority"], "") if alarm["active"] else "dim"
         cells = (str(alarm["raised_time"])[11:19], alarm["state"], alarm["priority"], alarm["device"])

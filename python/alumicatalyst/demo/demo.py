@@ -32,8 +32,10 @@ PARTITIONS = 4
 _WAY: Final = {"disorder": 0.02, "duplicates": 0.005, "malformed": 0.003, "bursts": 0.05}
 # And in the plant itself, far more often than in a real one, so that a minute of it has alarms.
 _PLANT: Final = {"anode-effects": 1.0, "stuck": 0.1, "drifts": 0.1, "spikes": 0.1}
-# Detectors learn from 300 readings, and slow alarms take minutes: a first start begins this long ago.
+# Detectors learn from 300 readings, and slow alarms take minutes: a first start begins this long ago, or, as sending it
+# takes time, less long ago with more plants.
 _HISTORY_S: Final = 20 * 60
+_HISTORY_LEAST_S: Final = 8 * 60
 _START_S: Final = 60.0
 _CATCH_UP_S: Final = 60.0
 _WAIT_S: Final = 0.5
@@ -152,7 +154,7 @@ class Demo:
         newest_us = self._newest_us()
         self._goes_on = newest_us is not None
         self._parts.start("flow", ["-m", "bytewax.run", "flows.telemetry"])
-        history_s = _HISTORY_S
+        history_s = max(_HISTORY_LEAST_S, _HISTORY_S // self._plants)
         if newest_us is not None:
             # What is behind the readings that the lake has would all be late.
             history_s = max(0, min(history_s, int(time.time() - newest_us / 1e6) - 1))
