@@ -161,7 +161,7 @@ fn a_change_of_dictionary_clears_what_it_removes_and_goes_on_with_the_rest() {
     assert_eq!(told(&out.alarms), [(3, 1, "L: voltage back at 16 V, peak 14 V")], "it goes on under the new limit");
 
     let mut partition = volts(&rules);
-    feed(&mut partition, &[(0, "19")]);
+    let raised = feed(&mut partition, &[(0, "19")]).alarms.remove(0);
     partition.change_dictionary(dictionary("unit = \"V\"", HIGH), 1);
     let state = partition.snapshot();
     let mut resumed = Partition::restore("test/1/0", dictionary("unit = \"V\"", HIGH), &state).unwrap();
@@ -170,6 +170,7 @@ fn a_change_of_dictionary_clears_what_it_removes_and_goes_on_with_the_rest() {
         assert_eq!(told(&out.alarms), [(0, 1, "L: cleared, the rule was removed or changed")]);
         let cleared = &out.alarms[0];
         assert_eq!((cleared.cause.sequence_number, cleared.cause.item), (1, -1));
+        assert_eq!((&cleared.alarm_id, &cleared.asset), (&raised.alarm_id, &raised.asset));
         assert_eq!((cleared.value, cleared.peak, cleared.threshold), (19.0, 19.0, Some(20.0)));
     }
 }

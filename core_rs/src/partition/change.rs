@@ -19,7 +19,7 @@ impl Partition {
     /// Goes on under another dictionary. Series and windows that it still defines are kept; what it no longer defines
     /// is closed and comes out with the next envelope.
     pub fn change_dictionary(&mut self, dictionary: Arc<Dictionary>, ordinal: i64) {
-        let mut next = Self::new(std::mem::take(&mut self.id), dictionary);
+        let mut next = Self::new(self.id.clone(), dictionary);
         next.last_sequence = self.last_sequence;
         next.journal_ordinal = ordinal;
         next.newest_enqueued = self.newest_enqueued;
