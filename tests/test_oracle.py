@@ -11,6 +11,7 @@ from tests.logs import seeded_log
 from tests.oracle import Emission, Oracle
 from tests.oracle_decode import CHECKS, epoch_us, rfc3339_us
 from tests.oracle_json import BadJsonError, parse
+from tests.oracle_windows import Window, Windows
 from tests.plants import ACCEPTING, NARROW, PLANTS, SECOND, metric
 
 NOON = 1_768_478_400  # 2026-01-15T12:00:00Z
@@ -217,8 +218,16 @@ def test_what_is_not_json_is_refused(text):
         parse(text)
 
 
-def test_i1_the_generated_logs_reach_everything():
+def test_i1_the_generated_logs_reach_everything(monkeypatch):
     seen: Counter[str] = Counter()
+    add = Windows._add
+
+    def count_joins(windows: Windows, new: Window) -> None:
+        before = len(windows.open)
+        add(windows, new)
+        seen["two sessions joined"] += len(windows.open) < before
+
+    monkeypatch.setattr(Windows, "_add", count_joins)
     for plant, dictionary in PLANTS.items():
         for seed in CORPUS:
             oracle = Oracle("test/1/0", dictionary)
@@ -236,7 +245,7 @@ def test_i1_the_generated_logs_reach_everything():
                 seen["redelivered"] += out.redelivered
                 seen.update(extremes(out))
     expected = {*CHECKS, "windowed", "late", "duplicate", "watermark", "idle", "flush", "redelivered"}
-    expected |= {"scored", "learning", "out_of_order", "off", *RARE}
+    expected |= {"scored", "learning", "out_of_order", "off", "two sessions joined", *RARE}
     kinds = ("above", "below", "rate_above", "rate_below", "score_above", "is")
     expected |= {f"{transition} {kind}" for transition in ("raised", "cleared") for kind in kinds}
     expected |= {f"updated {kind}" for kind in ("above", "below", "score_above")}
