@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from bench.conftest import Measure
 
 READINGS = 500_000
-LOADS = {"objects": 1, "arrays of 100": 100}
+# How many readings an envelope has.
+LOADS = {"objects": 1, "arrays of 100": 100, "lines of 100": 100}
 GOAL = 8.0
 
 
@@ -40,12 +41,12 @@ class Decoder:
 
     clock_id = 0
 
-    def __init__(self, binary: Path, folder: Path, made: Load) -> None:
-        bodies = [body for batch in made.batches for body in batch.column("body").to_pylist()]
+    def __init__(self, binary: Path, folder: Path, made: Load, batches: list[list[bytes]]) -> None:
+        bodies = [body for batch in batches for body in batch]
         ends = np.cumsum([len(body) for body in bodies])
         (folder / "dictionary.json").write_text(Dictionary.from_toml(made.dictionary).to_json())
         (folder / "envelopes").write_bytes(np.array([len(bodies), *ends], "<i8").tobytes() + b"".join(bodies))
-        per_batch = str(made.batches[0].num_rows)
+        per_batch = str(len(batches[0]))
         self._process = subprocess.Popen(
             [binary, folder / "dictionary.json", folder / "envelopes", per_batch],
             stdin=subprocess.PIPE,
@@ -75,6 +76,15 @@ def made(kind: str) -> Load:
     return load("site", READINGS, per_envelope=LOADS[kind])
 
 
+@cache
+def batches(kind: str) -> list[list[bytes]]:
+    """The bodies of each batch; a line is what an envelope of one reading has."""
+    if not kind.startswith("lines"):
+        return [batch.column("body").to_pylist() for batch in made(kind).batches]
+    lines = LOADS[kind]
+    return [[b"\n".join(batch[at : at + lines]) for at in range(0, len(batch), lines)] for batch in batches("objects")]
+
+
 @pytest.fixture(scope="module")
 def binary() -> Path:
     """Build the example with the profile of a release."""
@@ -88,7 +98,7 @@ def binary() -> Path:
 
 @pytest.fixture
 def decoder(binary: Path, tmp_path: Path, kind: str) -> Iterator[Decoder]:
-    decoder = Decoder(binary, tmp_path, made(kind))
+    decoder = Decoder(binary, tmp_path, made(kind), batches(kind))
     yield decoder
     decoder.close()
 
@@ -107,13 +117,12 @@ def test_decoder(kind: str, decoder: Decoder, measure: Measure) -> None:
 @pytest.mark.parametrize("kind", LOADS)
 def test_msgspec(kind: str, measure: Measure) -> None:
     single = msgspec.json.Decoder(Reading)
-    several = msgspec.json.Decoder(list[Reading])
-    bodies = [batch.column("body").to_pylist() for batch in made(kind).batches]
+    several = msgspec.json.Decoder(list[Reading]).decode if kind.startswith("arrays") else single.decode_lines
 
     def run() -> list[pa.RecordBatch]:
         if LOADS[kind] == 1:
-            return [columns_of([single.decode(body) for body in batch]) for batch in bodies]
-        return [columns_of([each for body in batch for each in several.decode(body)]) for batch in bodies]
+            return [columns_of([single.decode(body) for body in batch]) for batch in batches(kind)]
+        return [columns_of([each for body in batch for each in several(body)]) for batch in batches(kind)]
 
     table = pa.Table.from_batches(run())
     assert table.num_rows == READINGS
