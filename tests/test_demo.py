@@ -83,7 +83,7 @@ def run_demo(directory: Path, seconds: int, *, visit: bool) -> tuple[dict[str, A
     return json.loads(lines[-1]), lines, visitor.acknowledged
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 def test_the_demo_shows_alarms_takes_a_strangers_reading_ends_well_and_resumes(tmp_path: Path) -> None:
     import polars as pl
 
@@ -142,10 +142,10 @@ def children_of(pid: int) -> dict[int, str]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the parts end only when the demo stops them")
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(500)
 def test_the_parts_die_with_a_demo_that_is_killed(tmp_path: Path) -> None:
     with demo_process(tmp_path, 0) as demo:
-        eventually(lambda: any(" simulate " in command for command in children_of(demo.pid).values()), 200)
+        eventually(lambda: any(" simulate " in command for command in children_of(demo.pid).values()), 400)
         parts = children_of(demo.pid)
         demo.send_signal(signal.SIGKILL)
     assert len(parts) == 3, "API, flow and simulator"

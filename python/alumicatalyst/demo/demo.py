@@ -36,7 +36,7 @@ _PLANT: Final = {"anode-effects": 1.0, "stuck": 0.1, "drifts": 0.1, "spikes": 0.
 # takes time, less long ago with more plants.
 _HISTORY_S: Final = 20 * 60
 _HISTORY_LEAST_S: Final = 8 * 60
-_START_S: Final = 60.0
+_START_S: Final = 180.0
 _CATCH_UP_S: Final = 60.0
 _WAIT_S: Final = 0.5
 _log = get_logger(__name__)

@@ -25,7 +25,7 @@ os.execv(sys.argv[1], sys.argv[1:])
 """
 _STOP_S = 30.0
 _GRACE_S = 5.0
-_COMMAND_S = 60.0
+_COMMAND_S = 180.0
 _LINES = 15
 
 
@@ -64,19 +64,21 @@ class Parts:
         Raises:
             AlumicatalystError: It failed.
         """
-        done = subprocess.run(  # noqa: S603 - our own commands
-            [sys.executable, *command],
-            capture_output=True,
-            check=False,
-            env={**os.environ, **self.environment},
-            stdin=subprocess.DEVNULL,
-            text=True,
-            timeout=_COMMAND_S,
-        )
-        if done.returncode:
-            raise AlumicatalystError(
-                f"couldn't run {' '.join(command[:4])}: it ended with {done.returncode}:\n{_end_of(done.stderr)}"
+        shown = " ".join(command[:4])
+        try:
+            done = subprocess.run(  # noqa: S603 - our own commands
+                [sys.executable, *command],
+                capture_output=True,
+                check=False,
+                env={**os.environ, **self.environment},
+                stdin=subprocess.DEVNULL,
+                text=True,
+                timeout=_COMMAND_S,
             )
+        except subprocess.TimeoutExpired:
+            raise AlumicatalystError(f"couldn't run {shown}: it took longer than {_COMMAND_S:g} s") from None
+        if done.returncode:
+            raise AlumicatalystError(f"couldn't run {shown}: it ended with {done.returncode}:\n{_end_of(done.stderr)}")
         return done.stdout.strip()
 
     def runs(self, name: str) -> bool:
