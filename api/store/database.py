@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 import sqlite3
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
@@ -24,7 +24,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from api.store.errors import StoreBusy, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable, Coroutine, Iterator
 
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -84,57 +84,82 @@ class Database:
 
     Attributes:
         url: Its address.
-        sqlite: Whether it is a file.
     """
 
     def __init__(self, url: URL) -> None:
         self.url = url
-        self.sqlite = is_sqlite(url)
-        if self.sqlite:
+        self._begun: set[asyncio.Task[Any]] = set()
+        if is_sqlite(url):
             self._writer = _sqlite_engine(url, connections=1, begin="BEGIN IMMEDIATE", pragmas=("synchronous=FULL",))
             self._reader = _sqlite_engine(url, connections=READERS, begin="BEGIN", pragmas=("query_only=ON",))
         else:
             self._writer = self._reader = _postgres_engine(url)
 
     async def close(self) -> None:
-        """Close every connection."""
+        """Close every connection, once what was begun has ended."""
+        await asyncio.gather(*self._begun, return_exceptions=True)
         await self._writer.dispose()
         if self._reader is not self._writer:
             await self._reader.dispose()
 
-    @asynccontextmanager
-    async def read(self) -> AsyncIterator[AsyncConnection]:
-        """Give a connection whose statements see one and the same state of a SQLite database.
+    async def read(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+        """Look, on a connection whose statements see one and the same state of a SQLite database.
 
         Raises:
             StoreBusy: The database is out of reach.
         """
-        with failures(self.url):
-            async with self._reader.connect() as connection:
-                yield connection
 
-    async def write(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+        async def run() -> T:
+            with failures(self.url):
+                async with self._reader.connect() as connection:
+                    return await work(connection)
+
+        return await self._to_its_end(run())
+
+    async def write(
+        self, work: Callable[[AsyncConnection], Awaitable[T]], then: Callable[[T], None] | None = None
+    ) -> T:
         """Run a transaction: all of `work` is stored, or nothing.
 
         Args:
             work: Is run again, from its start, after a deadlock and the like.
+            then: Is called with what `work` gave, once it is stored.
 
         Raises:
             StoreBusy: Nothing was stored; or, if the server went away while it committed, all was. Every write of the
                 store may be repeated then: a post by its marks, an operator's by its idempotency key.
         """
-        attempt = 0
-        while True:
-            attempt += 1
-            try:
-                with failures(self.url):
-                    async with self._writer.begin() as connection:
-                        return await work(connection)
-            except Collision:
-                if attempt == ATTEMPTS:
-                    raise
-            # Two that collided must not come back together.
-            await asyncio.sleep(random.uniform(0.0, 0.02 * attempt))  # noqa: S311
+
+        async def run() -> T:
+            attempt = 0
+            while True:
+                attempt += 1
+                try:
+                    with failures(self.url):
+                        async with self._writer.begin() as connection:
+                            done = await work(connection)
+                except Collision:
+                    if attempt == ATTEMPTS:
+                        raise
+                    # Two that collided must not come back together.
+                    await asyncio.sleep(random.uniform(0.0, 0.02 * attempt))  # noqa: S311
+                else:
+                    if then is not None:
+                        then(done)
+                    return done
+
+        return await self._to_its_end(run())
+
+    async def _to_its_end(self, run: Coroutine[Any, Any, T]) -> T:
+        """Let what was begun end by itself, even if the caller's request is cancelled meanwhile.
+
+        A connection that is torn down in the middle of a statement can keep its lock until the collector comes by. The
+        database's own limits bound how long the rest takes.
+        """
+        task = asyncio.create_task(run)
+        self._begun.add(task)
+        task.add_done_callback(self._begun.discard)
+        return await asyncio.shield(task)
 
 
 class Collision(StoreBusy):

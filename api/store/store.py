@@ -66,8 +66,7 @@ class HotStore:
         url = self._database.url
         if is_sqlite(url) and not await asyncio.to_thread(sqlite_path(url).exists):
             check_version(None, url)
-        async with self._database.read() as connection:
-            check_version(await connection.run_sync(version), url)
+        check_version(await self._database.read(lambda connection: connection.run_sync(version)), url)
 
     async def ingest(
         self, kind: Kind, partition: str, follows: int, last: int, rows: pa.Table, *, committed: bool
@@ -85,8 +84,7 @@ class HotStore:
         async def work(connection: AsyncConnection) -> tuple[Accepted, int]:
             return await ingest.ingest(connection, kind, clean(partition), follows, last, rows, committed=committed)
 
-        accepted, published = await self._database.write(work)
-        self._tell(published)
+        accepted, _ = await self._database.write(work, lambda done: self._tell(done[1]))
         return accepted
 
     async def commit(self, partition: str, follows: int, last: int, transitions: int, sha256: str) -> Accepted:
@@ -102,14 +100,11 @@ class HotStore:
         async def work(connection: AsyncConnection) -> Accepted:
             return await confirm.commit(connection, clean(partition), follows, last, transitions, sha256)
 
-        accepted = await self._database.write(work)
-        self._tell(accepted.accepted)
-        return accepted
+        return await self._database.write(work, lambda done: self._tell(done.accepted))
 
     async def marks(self) -> list[Marks]:
         """Return the marks of every partition, by name."""
-        async with self._database.read() as connection:
-            return await marks.listed(connection)
+        return await self._database.read(marks.listed)
 
     async def alarms(self, where: AlarmFilter, *, limit: int, cursor: str | None) -> Page:
         """List alarms, newest raised first.
@@ -117,18 +112,17 @@ class HotStore:
         Raises:
             BadCursor: No page ended with this cursor.
         """
-        async with self._database.read() as connection:
-            return await listing.alarms(connection, where, limit=limit, cursor=cursor)
+        return await self._database.read(
+            lambda connection: listing.alarms(connection, where, limit=limit, cursor=cursor)
+        )
 
     async def alarm(self, alarm_id: str) -> dict[str, Any] | None:
         """Return one alarm, with `"retracted": true` if the lake does not have it, or None."""
-        async with self._database.read() as connection:
-            return await listing.alarm(connection, alarm_id)
+        return await self._database.read(lambda connection: listing.alarm(connection, alarm_id))
 
     async def history(self, alarm_id: str) -> list[dict[str, Any]] | None:
         """Return what the process and the operators did to an alarm, in order of arrival, or None."""
-        async with self._database.read() as connection:
-            return await listing.history(connection, alarm_id)
+        return await self._database.read(lambda connection: listing.history(connection, alarm_id))
 
     async def acknowledge(
         self, alarm_id: str, *, actor: str, comment: str, idempotency_key: str | None
@@ -147,34 +141,41 @@ class HotStore:
                 connection, alarm_id, actor=actor, comment=comment, idempotency_key=idempotency_key
             )
 
-        alarm, published = await self._database.write(work)
-        self._tell(published)
+        alarm, _ = await self._database.write(work, lambda done: self._tell(done[1]))
         return alarm
 
     async def series(self, where: SeriesFilter, *, limit: int, cursor: str | None) -> Page:
         """List the latest value of each series, by device and metric."""
-        async with self._database.read() as connection:
-            return await values.series(connection, where, limit=limit, cursor=cursor)
+        return await self._database.read(
+            lambda connection: values.series(connection, where, limit=limit, cursor=cursor)
+        )
 
     async def windows(self, where: WindowFilter, *, limit: int, cursor: str | None) -> Page:
         """List windows, newest start first."""
-        async with self._database.read() as connection:
-            return await values.windows(connection, where, limit=limit, cursor=cursor)
+        return await self._database.read(
+            lambda connection: values.windows(connection, where, limit=limit, cursor=cursor)
+        )
 
     async def position(self) -> Position:
         """Return which changes are retained."""
         counter, seq = schema.counters.c, schema.changes.c.seq
         newest = select(counter.value).where(counter.name == "changes").scalar_subquery()
-        async with self._database.read() as connection:
-            row = (await connection.execute(select(func.min(seq), newest))).one()
-        return Position(row[1] + 1 if row[0] is None else row[0], row[1])
+
+        async def work(connection: AsyncConnection) -> Position:
+            first, last = (await connection.execute(select(func.min(seq), newest))).one()
+            return Position(last + 1 if first is None else first, last)
+
+        return await self._database.read(work)
 
     async def changes(self, after: int, limit: int) -> list[Change]:
         """Return changes with a greater seq than `after`, ascending; whoever has seen n has seen all below n."""
         columns = schema.changes.c
         statement = select(columns.seq, columns.alarm).where(columns.seq > after).order_by(columns.seq).limit(limit)
-        async with self._database.read() as connection:
+
+        async def work(connection: AsyncConnection) -> list[Change]:
             return [Change(seq, decoded(alarm)) for seq, alarm in await connection.execute(statement)]
+
+        return await self._database.read(work)
 
     async def create_key(
         self,
@@ -201,13 +202,11 @@ class HotStore:
 
     async def key(self, id: str) -> Key | None:  # noqa: A002
         """Return one key, also an expired or revoked one."""
-        async with self._database.read() as connection:
-            return await access.one(connection, id)
+        return await self._database.read(lambda connection: access.one(connection, id))
 
     async def keys(self) -> list[Key]:
         """Return every key, oldest first."""
-        async with self._database.read() as connection:
-            return await access.every(connection)
+        return await self._database.read(access.every)
 
     async def revoke_key(self, name_or_id: str, *, actor: str = "console") -> bool:
         """Revoke the key of this id, or every key of this name; return whether one was revoked."""

@@ -24,16 +24,19 @@ if TYPE_CHECKING:
 NAMES = "abc"
 # What happens in each envelope: alarms that make their next transition, and whether it clears them.
 TAILS = st.lists(
-    st.lists(st.tuples(st.sampled_from(NAMES), st.booleans()), min_size=1, max_size=2), min_size=1, max_size=3
+    st.lists(st.tuples(st.sampled_from(NAMES), st.sampled_from([False, False, True])), min_size=1, max_size=2),
+    min_size=1,
+    max_size=3,
 )
 BACK = st.sampled_from([0, 0, 0, 1, 2, -1])
 LENGTH = st.sampled_from([8, 8, 1, 2, 3, 0])
 STEPS = st.one_of(
     st.tuples(st.just("goes_on"), TAILS),
+    st.tuples(st.just("goes_on_and_posts"), TAILS),
+    st.tuples(st.just("goes_on_and_posts"), TAILS),
     st.tuples(st.just("starts_again"), st.integers(1, 4), TAILS),
     st.tuples(st.just("posts"), BACK, LENGTH),
-    st.tuples(st.just("posts"), BACK, LENGTH),
-    st.tuples(st.just("lake_commits"), st.integers(1, 4)),
+    st.tuples(st.just("lake_commits"), st.integers(1, 2)),
     st.tuples(st.just("lake_tells"), BACK, LENGTH),
     st.tuples(st.just("refills"), BACK, LENGTH),
     st.tuples(st.just("acknowledges"), st.sampled_from(NAMES), st.sampled_from(["kim", "ola"])),
@@ -65,11 +68,16 @@ class Plant:
                 made.append(transition(name, len(before), number, kind, item=item, value=value))
             self.log.append(made)
 
+    async def goes_on_and_posts(self, tail: list[list[tuple[str, bool]]]) -> None:
+        await self.goes_on(tail)
+        await self.posts(0, 8)
+
     async def starts_again(self, lost: int, tail: list[list[tuple[str, bool]]]) -> None:
         """Go on from what the lake holds, under another dictionary: from there on other rows are made."""
         del self.log[max(self.lake, len(self.log) - lost) :]
         self.version += 1
         await self.goes_on(tail)
+        await self.posts(0, 8)
 
     async def lake_commits(self, length: int) -> None:
         self.lake = min(self.lake + length, len(self.log))
@@ -148,8 +156,9 @@ def check(fresh: Callable[[], AbstractContextManager[str]], part: float) -> None
     """Run the property on databases that `fresh` makes, with a part of the profile's examples."""
     assert settings.default is not None
 
+    # Long lists, as it takes a few steps to meet a conflict.
     @settings(max_examples=max(5, int(settings.default.max_examples * part)), suppress_health_check=list(HealthCheck))
-    @given(st.lists(STEPS, min_size=10, max_size=40))
+    @given(st.lists(STEPS, min_size=25, max_size=50))
     def holds(steps: list[tuple[Any, ...]]) -> None:
         async def run(url: str) -> None:
             store = await HotStore.open(url)
@@ -182,7 +191,7 @@ def test_i5_the_alarms_are_a_fold_of_both_histories_on_sqlite(tmp_path: Path) ->
             for path in tmp_path.glob("used.sqlite*"):
                 path.unlink()
 
-    check(fresh, 0.5)
+    check(fresh, 0.4)
 
 
 @pytest.mark.timeout(600)
@@ -195,4 +204,4 @@ def test_i5_the_alarms_are_a_fold_of_both_histories_on_postgresql(postgres: Any,
         finally:
             postgres.drop(name)
 
-    check(fresh, 0.15)
+    check(fresh, 0.1)
