@@ -218,7 +218,7 @@ def _settings(config: Path | None, database_url: str | None) -> Settings:
 def _with_store(settings: Settings, work: "Callable[[HotStore], Awaitable[_Result]]") -> "_Result":
     import asyncio
 
-    from api.server import open_store
+    from api.opening import open_store
 
     async def run() -> _Result:
         store = await open_store(settings.api.reveal_database_url())

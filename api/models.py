@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema
+from pydantic.json_schema import SkipJsonSchema
 
 from api.store import LIMIT_MAX, State
 
@@ -61,16 +62,23 @@ def parse_time(value: object) -> object:
     return time.astimezone(UTC)
 
 
-_CONTROL_FREE: Final = r"^[^\x00-\x1f\x7f]*$"
+def _no_text(value: object) -> object:
+    if isinstance(value, str | bool):
+        raise ValueError("it is no number")  # noqa: TRY004 - what pydantic takes for an error of the input
+    return value
+
+
 Time = Annotated[
     datetime, BeforeValidator(parse_time), WithJsonSchema({"type": "string", "format": "date-time"}, mode="validation")
 ]
-Name = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=_CONTROL_FREE)]
-Text = Annotated[str, StringConstraints(max_length=1_000, pattern=r"^[^\x00]*$")]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+Text = Annotated[str, StringConstraints(max_length=1_000)]
 Partition = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=r"^[!-~]+$")]
 Cursor = Annotated[str, StringConstraints(min_length=1, max_length=1_024, pattern=r"^[!-~]+$")]
 AlarmId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 Sequence = Annotated[int, Field(ge=-1, le=INT64_MAX)]
+# As JSON has integers: 5 and 5.0, neither "5" nor true.
+_WHOLE: Final = BeforeValidator(_no_text)
 Priority = Literal["low", "medium", "high", "critical"]
 
 
@@ -262,14 +270,18 @@ class Commit(Request):
     )
 
     partition: Partition
-    follows: Sequence = Field(strict=True, description="The lake's mark before.")
-    last: Sequence = Field(strict=True, description="The lake's mark now.")
-    transitions: Annotated[int, Field(ge=0, le=INT64_MAX, strict=True)] = Field(
+    follows: Annotated[Sequence, _WHOLE] = Field(description="The lake's mark before.")
+    last: Annotated[Sequence, _WHOLE] = Field(description="The lake's mark now.")
+    transitions: Annotated[int, Field(ge=0, le=INT64_MAX), _WHOLE] = Field(
         description="How many transitions of alarms the lake holds with a sequence number in (follows, last]."
     )
     sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] = Field(
         description='SHA-256 of their lines "alarm_id step\\n", sorted by both.'
     )
+
+
+# A parameter that may be left out, and cannot be null.
+_Left = SkipJsonSchema[None]
 
 
 class IngestQuery(Request):
@@ -287,7 +299,7 @@ class PageQuery(Request):
     """Which part of a list."""
 
     limit: Annotated[int, Field(ge=1, le=LIMIT_MAX)] = Field(default=100, description="Items in the answer at most.")
-    cursor: Cursor | None = Field(
+    cursor: Cursor | _Left = Field(
         default=None,
         description="`next` of the former answer, with the same filters.",
         json_schema_extra={"format": "cursor"},
@@ -299,14 +311,14 @@ class AlarmQuery(PageQuery):
 
     state: list[State] = Field(default=[], max_length=4, description="Any of these states.")
     priority: list[Priority] = Field(default=[], max_length=4, description="Any of these priorities.")
-    asset: Name | None = Field(default=None, description="This asset path, and everything below it.")
-    device: Name | None = None
-    metric: Name | None = None
-    rule: Name | None = Field(default=None, description="The alarm rule's name.")
-    from_: Time | None = Field(default=None, alias="from", description="Raised at this time or later.")
-    to: Time | None = Field(default=None, description="Raised before this time.")
-    text: Name | None = Field(default=None, description="Is part of the message, device, asset or rule.")
-    provisional: bool | None = Field(
+    asset: Name | _Left = Field(default=None, description="This asset path, and everything below it.")
+    device: Name | _Left = Field(default=None, description="Exactly this device.")
+    metric: Name | _Left = Field(default=None, description="Exactly this metric.")
+    rule: Name | _Left = Field(default=None, description="The alarm rule's name.")
+    from_: Time | _Left = Field(default=None, alias="from", description="Raised at this time or later.")
+    to: Time | _Left = Field(default=None, description="Raised before this time.")
+    text: Name | _Left = Field(default=None, description="Is part of the message, device, asset or rule.")
+    provisional: bool | _Left = Field(
         default=None, description="Only those that the lake has not confirmed, or only those that it has."
     )
 
@@ -314,15 +326,17 @@ class AlarmQuery(PageQuery):
 class SeriesQuery(PageQuery):
     """Which series."""
 
-    device: Name | None = None
-    metric: Name | None = None
+    device: Name | _Left = Field(default=None, description="Exactly this device.")
+    metric: Name | _Left = Field(default=None, description="Exactly this metric.")
 
 
 class WindowQuery(PageQuery):
     """Which windows."""
 
-    device: Name | None = None
-    metric: Name | None = None
-    window_name: Name | None = Field(default=None, description="The definition, such as 10s, 5min/1min, session/10min.")
-    from_: Time | None = Field(default=None, alias="from", description="Starts at this time or later.")
-    to: Time | None = Field(default=None, description="Starts before this time.")
+    device: Name | _Left = Field(default=None, description="Exactly this device.")
+    metric: Name | _Left = Field(default=None, description="Exactly this metric.")
+    window_name: Name | _Left = Field(
+        default=None, description="The definition, such as 10s, 5min/1min, session/10min."
+    )
+    from_: Time | _Left = Field(default=None, alias="from", description="Starts at this time or later.")
+    to: Time | _Left = Field(default=None, description="Starts before this time.")

@@ -5,6 +5,7 @@ import ipaddress
 import logging
 import signal
 import socket
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -14,7 +15,7 @@ from alumicatalyst import log
 from alumicatalyst.errors import SettingsError
 from alumicatalyst.settings import Settings
 from api.app import create_app
-from api.store import HotStore, migrate
+from api.opening import open_store
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -75,10 +76,15 @@ def serve(settings: Settings, *, tls: tuple[Path, Path] | None = None, limits: "
     """
     log.configure(settings.log_format)
     logging.getLogger("api").setLevel(logging.INFO)
-    # uvicorn raises the signal once more when it is done, so that callers notice; for SIGTERM that would be an error.
-    signal.signal(signal.SIGTERM, lambda *_: None)
+    # Counts until uvicorn has its own handler, and again when that is done, as uvicorn then raises the signal anew.
+    signal.signal(signal.SIGTERM, _end)
     with listen(settings.api.host, settings.api.port) as listener:
         asyncio.run(_serve(settings, listener, tls, limits))
+
+
+def _end(*_: object) -> None:
+    """End the process as asked to; whatever is open is closed on the way out."""
+    sys.exit(0)
 
 
 async def _serve(
@@ -106,20 +112,7 @@ async def _serve(
         await Server(config, app).serve([listener])
     finally:
         await store.close()
-    _log.info("stopped")
-
-
-async def open_store(url: str) -> HotStore:
-    """Open the hot store; a SQLite database is made or brought to this version first.
-
-    For PostgreSQL that is left to `python -m api migrate`, as several processes may use it.
-
-    Raises:
-        StoreError: It cannot be opened; the message says what to run.
-    """
-    if url.startswith("sqlite:"):
-        await asyncio.to_thread(migrate, url)
-    return await HotStore.open(url)
+        _log.info("stopped")
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Path, Query
 from fastapi.responses import JSONResponse
 from pydantic import StringConstraints
+from pydantic.json_schema import SkipJsonSchema
 
 from alumicatalyst.log import get_logger
 from api.deps import Actor, ScopedRoute, Store, needs
@@ -20,7 +21,7 @@ _AlarmPath = Annotated[
     Path(description="The alarm's id.", examples=["5f0c8a4e1b7d92c36a0e4d18f2b7c951"]),
 ]
 _IdempotencyKey = Annotated[
-    Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[!-~]+$")] | None,
+    Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[!-~]+$")] | SkipJsonSchema[None],
     Header(
         alias="Idempotency-Key",
         description="Made up by the client, anew for each thing it does. A retry with the same key and body gets the "

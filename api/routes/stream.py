@@ -3,6 +3,7 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query
+from pydantic.json_schema import SkipJsonSchema
 from starlette.responses import Response
 
 from api.broadcast import MEDIA_TYPE, EventStream
@@ -35,11 +36,11 @@ async def stream(
     keys: KeyRing,
     actor: Actor,
     last_event_id: Annotated[
-        int | None,
+        int | SkipJsonSchema[None],
         Header(alias="Last-Event-ID", ge=0, le=INT64_MAX, description="The last id seen; what came after it follows."),
     ] = None,
     after: Annotated[
-        int | None,
+        int | SkipJsonSchema[None],
         Query(ge=0, le=INT64_MAX, description="The same, for clients that cannot set the header, which goes first."),
     ] = None,
 ) -> Response:

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import httpx
 import pyarrow as pa
-from api.app import create_app
-from api.security.keys import new_key
-from api.security.limits import Limits
-from api.server import Server, configuration, listen, open_store
 
 from alumicatalyst import _core
 from alumicatalyst.settings import Settings
+from api.app import create_app
+from api.opening import open_store
+from api.security.keys import new_key
+from api.security.limits import Limits
+from api.server import Server, configuration, listen
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable
