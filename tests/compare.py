@@ -167,7 +167,7 @@ def close_score(column: str, value: float | None, wanted: Row) -> bool:
 
 
 def says(message: str, pieces: Sequence[str | float], tolerance: float) -> bool:
-    """Whether a message has the oracle's words, and numbers close to its own, each written as short as it can be.
+    """Whether a message has the oracle's words, and its numbers to six significant digits, each as short as it can be.
 
     There may be two shortest decimals that are equally close.
     """
@@ -177,7 +177,9 @@ def says(message: str, pieces: Sequence[str | float], tolerance: float) -> bool:
         return False
     wanted = [piece for piece in pieces if not isinstance(piece, str)]
     return all(
-        nearly(float(text), piece, tolerance) and len(number(float(text))) == len(text)
+        nearly(float(text), piece, tolerance + 5.01e-6)
+        and len(number(float(text))) == len(text)
+        and float(text) == float(f"{float(text):.5e}")
         for text, piece in zip(found.groups(), wanted, strict=True)
     )
 

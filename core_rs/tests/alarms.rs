@@ -74,7 +74,7 @@ fn an_alarm_waits_for_its_delays_and_holds_within_its_deadband() {
             (0, "9"),
             (2, "8"),
             (3, "9"),
-            (5, "30.5"),
+            (5, "30.51234567"),
             (6, "10"),
             (8, "7.5"),
             (9, "7"),
@@ -84,15 +84,17 @@ fn an_alarm_waits_for_its_delays_and_holds_within_its_deadband() {
             (18, "4.25"),
         ],
     );
-    let expected =
-        [(6, 0, "anode effect: voltage 10 V, above 8 V"), (18, 1, "anode effect: voltage back at 4.25 V, peak 30.5 V")];
+    let expected = [
+        (6, 0, "anode effect: voltage 10 V, above 8 V"),
+        (18, 1, "anode effect: voltage back at 4.25 V, peak 30.5123 V"),
+    ];
     assert_eq!(
         told(&out.alarms),
         expected,
         "pending ends at 8 V, which is not above; the way back begins anew at 13 s"
     );
     let raised = &out.alarms[0];
-    assert_eq!(((raised.onset_time - START) / SECOND, raised.peak, raised.threshold), (3, 30.5, Some(8.0)));
+    assert_eq!(((raised.onset_time - START) / SECOND, raised.peak, raised.threshold), (3, 30.51234567, Some(8.0)));
     assert_eq!((raised.asset.as_deref(), raised.rule.as_str()), (Some("test/plant/line/pot-1"), "H"));
     assert_eq!(raised.alarm_id, out.alarms[1].alarm_id);
     assert_eq!((raised.cause.sequence_number, raised.cause.item), (4, 0));

@@ -44,7 +44,7 @@ impl Wording {
                 return Self::State { head, names };
             }
         };
-        let limit = format!("{word} {limit}{unit}");
+        let limit = format!("{word} {}{unit}", readable(limit));
         Self::Limit { head, of, unit, limit }
     }
 
@@ -55,11 +55,14 @@ impl Wording {
             return format!("{head}: cleared, the rule was removed or changed");
         };
         match self {
-            Self::Limit { of, unit, limit, .. } => match step.transition {
-                Transition::Raised => format!("{head}: {of}{metric} {measure}{unit}, {limit}"),
-                Transition::Updated => format!("{head}: {of}{metric} reached {peak}{unit}, {limit}"),
-                Transition::Cleared => format!("{head}: {of}{metric} back at {measure}{unit}, peak {peak}{unit}"),
-            },
+            Self::Limit { of, unit, limit, .. } => {
+                let (measure, peak) = (readable(measure), readable(peak));
+                match step.transition {
+                    Transition::Raised => format!("{head}: {of}{metric} {measure}{unit}, {limit}"),
+                    Transition::Updated => format!("{head}: {of}{metric} reached {peak}{unit}, {limit}"),
+                    Transition::Cleared => format!("{head}: {of}{metric} back at {measure}{unit}, peak {peak}{unit}"),
+                }
+            }
             Self::State { names, .. } => {
                 let name = names.iter().find(|(code, _)| *code == measure).map_or("", |(_, name)| name);
                 format!("{head}: {metric} is {name}")
@@ -71,4 +74,9 @@ impl Wording {
 fn rate(unit: &str, per_us: i64) -> String {
     let per = duration::format(per_us);
     if unit.is_empty() { format!(" /{per}") } else { format!("{unit}/{per}") }
+}
+
+/// A number as one reads it out: to six significant digits. The row beside the message has it in full.
+fn readable(number: f64) -> f64 {
+    format!("{number:.5e}").parse().unwrap_or(number)
 }
