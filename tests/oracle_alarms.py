@@ -173,8 +173,8 @@ def alarm_id(*parts: object) -> str:
 
 
 def number(value: float) -> str:
-    """The shortest decimal that is this number, without an exponent."""
-    text = f"{Decimal(repr(value)):f}"
+    """The number to six significant digits, as short as that can be and without an exponent."""
+    text = f"{Decimal(f'{value:.5e}'):f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 

@@ -287,9 +287,9 @@ def test_what_is_in_no_unit_is_told_without_one():
     assert pot.messages((0, 0), (1, 6)) == ["fast: rate of voltage 6 /1s, above 5 /1s"]
 
 
-def test_numbers_are_written_as_short_as_they_can_be_and_without_an_exponent():
-    written = [number(value) for value in (0.1, 5.0, 1e22, -1.5e-7, 100.0, -0.0, 1 / 3)]
-    assert written == ["0.1", "5", "1" + 22 * "0", "-0.00000015", "100", "-0", "0.3333333333333333"]
+def test_numbers_are_written_to_six_digits_as_short_as_they_can_be_and_without_an_exponent():
+    written = [number(value) for value in (0.1, 5.0, 1e22, -1.5e-7, 100.0, -0.0, 1 / 3, 9999999.0)]
+    assert written == ["0.1", "5", "1" + 22 * "0", "-0.00000015", "100", "-0", "0.333333", "10000000"]
     assert [duration(us) for us in (1, 90 * SECOND, 60 * SECOND, 7200 * SECOND, 1500)] == [
         "1us",
         "90s",
