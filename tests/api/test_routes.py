@@ -299,7 +299,7 @@ def test_a_query_that_breaks_a_rule_is_refused_by_its_name_and_not_repeated(plai
 
 def test_i9_a_text_that_a_database_cannot_hold_is_only_another_text(clients: Clients) -> None:
     sink, reader, ada = clients
-    odd = {"device": "a\0b", "message": "c\0d \u2028 \U0001f4a9"}
+    odd: dict[str, Any] = {"device": "a\0b", "message": "c\0d \u2028 \U0001f4a9"}
     assert post(sink, "alarms", [transition(1, 1, **odd)], -1, 1).status_code == 200
     assert post(sink, "windows", [window(1, 1, device="a\0b")], -1, 1).status_code == 200
     assert post(sink, "latest", [newest(1, 1, device="a\0b")], -1, 1).status_code == 200
