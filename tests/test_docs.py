@@ -12,7 +12,7 @@ from alumicatalyst.cli.main import COMMANDS, load
 from tests import readme
 from tests.conftest import ROOT
 
-PAGES = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md"]
+PAGES = ["README.md", "ARCHITECTURE.md", "SEMANTICS.md", "CONTRIBUTING.md", "CHANGELOG.md"]
 ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text()
 # The ledger, I7, has no code yet, so nothing to hold.
 INVARIANTS = [f"I{number}" for number in (1, 2, 3, 4, 5, 6, 8, 9)]
