@@ -1,7 +1,7 @@
-"""Many rows in one statement, the same way on both databases: columns in, no object per row.
+"""Many rows at once, the same way on both databases: columns in, no object per row.
 
-SQLite takes rows through `executemany`; PostgreSQL takes whole columns as arrays and unnests them, which is one round
-trip and one plan, with ON CONFLICT, however many rows there are.
+SQLite takes rows through `executemany`. PostgreSQL takes them by COPY, which costs a third of an INSERT; where rows may
+meet others of the same key, it takes them into a temporary table first.
 """
 
 from __future__ import annotations
@@ -9,17 +9,14 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import BigInteger, Boolean, Double, Text
-
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from sqlalchemy import Table
     from sqlalchemy.ext.asyncio import AsyncConnection
 
 # SQLite takes 32,766 parameters a statement.
 IDS_MAX = 5_000
-ARRAYS = {BigInteger: "bigint[]", Boolean: "boolean[]", Double: "double precision[]", Text: "text[]"}
 
 
 async def put(
@@ -35,32 +32,35 @@ async def put(
     """
     if not columns or not next(iter(columns.values())):
         return
+    names = _listed(tuple(columns))
+    rows = zip(*columns.values(), strict=True)
     if connection.dialect.name == "sqlite":
-        statement = _sqlite(table, tuple(columns), on_conflict)
-        await connection.exec_driver_sql(statement, list(zip(*columns.values(), strict=True)))
+        slots = ", ".join("?" * len(columns))
+        insert = f"INSERT INTO {table.name} ({names}) VALUES ({slots}) {on_conflict}"  # noqa: S608 -- our own names
+        await connection.exec_driver_sql(insert, list(rows))
+    elif not on_conflict:
+        await _copy(connection, f"COPY {table.name} ({names}) FROM STDIN", rows)
     else:
-        statement = _postgres(table, tuple(columns), on_conflict)
-        await connection.exec_driver_sql(statement, tuple(columns.values()))
+        stage = f"new_{table.name}"
+        made = f"CREATE TEMPORARY TABLE IF NOT EXISTS {stage} (LIKE {table.name}) ON COMMIT DELETE ROWS"
+        await connection.exec_driver_sql(made)
+        await _copy(connection, f"COPY {stage} ({names}) FROM STDIN", rows)
+        insert = f"INSERT INTO {table.name} ({names}) SELECT {names} FROM {stage} {on_conflict}"  # noqa: S608
+        await connection.exec_driver_sql(insert)
+        # The next rows of this transaction come to the same place.
+        await connection.exec_driver_sql(f"TRUNCATE {stage}")
+
+
+async def _copy(connection: AsyncConnection, statement: str, rows: Iterable[tuple[Any, ...]]) -> None:
+    driver: Any = (await connection.get_raw_connection()).driver_connection
+    async with driver.cursor() as cursor, cursor.copy(statement) as copy:
+        for row in rows:
+            await copy.write_row(row)
 
 
 @cache
-def _sqlite(table: Table, names: tuple[str, ...], on_conflict: str) -> str:
-    slots = ", ".join("?" * len(names))
-    return f"INSERT INTO {table.name} ({_listed(names)}) VALUES ({slots}) {on_conflict}"  # noqa: S608 -- our own names
-
-
-@cache
-def _postgres(table: Table, names: tuple[str, ...], on_conflict: str) -> str:
-    slots = ", ".join(f"%s::{_array(table, name)}" for name in names)
-    return f"INSERT INTO {table.name} ({_listed(names)}) SELECT * FROM unnest({slots}) {on_conflict}"  # noqa: S608
-
-
-def _listed(names: Sequence[str]) -> str:
+def _listed(names: tuple[str, ...]) -> str:
     return ", ".join(f'"{name}"' for name in names)
-
-
-def _array(table: Table, name: str) -> str:
-    return next(array for kind, array in ARRAYS.items() if isinstance(table.c[name].type, kind))
 
 
 @cache

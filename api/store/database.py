@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
+import psycopg
 from sqlalchemy import event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
@@ -46,6 +47,9 @@ BUSY_STATES = ("55P03", "25006", "55006")
 # Serialization failure, deadlock, and a key that another inserted at the same time: begun again, the transaction sees
 # what the other did and decides otherwise.
 COLLISION_STATES = ("40001", "40P01", "23505")
+# Authorization and a database that is not there; permission; damage.
+BROKEN_CLASSES = ("28", "3D", "XX")
+BROKEN_STATES = ("42501",)
 # SQLite's: busy, locked, no memory, read-only, interrupted, I/O, full, cannot open.
 BUSY_CODES = frozenset({5, 6, 7, 8, 9, 10, 13, 14})
 
@@ -174,38 +178,39 @@ def failures(url: URL) -> Iterator[None]:
     except PoolTimeout as error:
         raise StoreBusy(f"couldn't get a connection to {shown(url)} within {WAIT_S:g} s; try again") from error
     except DBAPIError as error:
-        raise _meaning(error, url) from error
+        raise _meaning(error, error.orig, url) from error
+    except psycopg.Error as error:
+        # COPY is spoken to the driver itself.
+        raise _meaning(error, error, url) from error
     except OSError as error:
         raise StoreBusy(f"couldn't reach {shown(url)}: {error}; try again") from error
 
 
-def _meaning(error: DBAPIError, url: URL) -> Exception:
-    state = getattr(error.orig, "sqlstate", None)
-    code = _sqlite_code(error.orig)
-    if state in COLLISION_STATES:
-        return Collision(f"couldn't write to {shown(url)}: {_said(error)}; try again")
-    # psycopg reports a server that is not there without any state.
-    lost = error.connection_invalidated or (type(error.orig).__name__ == "OperationalError" and state is None)
-    if code in BUSY_CODES or (code is None and lost) or (state or "").startswith(BUSY_CLASSES) or state in BUSY_STATES:
-        return StoreBusy(f"couldn't use {shown(url)}: {_said(error)}; try again")
-    if code is not None or (state or "").startswith(("28", "3D", "42501", "XX")):
-        return StoreError(f"couldn't use {shown(url)}: {_said(error)}; mend the database")
-    return error
+def _meaning(error: Exception, cause: BaseException | None, url: URL) -> Exception:
+    """Return what an error of a driver means for the caller, or the error itself if the defect is ours."""
+    said = next((line.strip() for line in str(cause).splitlines() if line.strip()), type(cause).__name__)
+    code = _sqlite_code(cause)
+    if code is not None:
+        busy, broken = code in BUSY_CODES, True
+    else:
+        state = getattr(cause, "sqlstate", None) or ""
+        if state in COLLISION_STATES:
+            return Collision(f"couldn't write to {shown(url)}: {said}; try again")
+        # psycopg tells of a server that is not there without any state.
+        gone = not state and isinstance(cause, psycopg.OperationalError)
+        busy = gone or state.startswith(BUSY_CLASSES) or state in BUSY_STATES
+        broken = state.startswith(BROKEN_CLASSES) or state in BROKEN_STATES
+    if busy:
+        return StoreBusy(f"couldn't use {shown(url)}: {said}; try again")
+    return StoreError(f"couldn't use {shown(url)}: {said}; mend the database") if broken else error
 
 
 def _sqlite_code(error: BaseException | None) -> int | None:
-    """Return SQLite's primary result code, if the error is one of the file and not of our statement."""
+    """Return SQLite's primary result code, unless it says that a statement is wrong: that is a defect of ours."""
     while error is not None and not isinstance(error, sqlite3.Error):
         error = error.__cause__
-    if not isinstance(error, sqlite3.DatabaseError) or isinstance(error, sqlite3.ProgrammingError | sqlite3.DataError):
-        return None
-    extended = getattr(error, "sqlite_errorcode", None)
-    # 1 is a wrong statement: a defect, not a state of the file.
-    return None if extended is None or extended & 0xFF == 1 else extended & 0xFF
-
-
-def _said(error: DBAPIError) -> str:
-    return str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else type(error.orig).__name__
+    code = getattr(error, "sqlite_errorcode", 1) & 0xFF
+    return None if code in {1, 19, 20, 21, 25} else code
 
 
 def sqlite_path(url: URL) -> Path:
