@@ -9,8 +9,9 @@ from pydantic.json_schema import SkipJsonSchema
 
 from alumicatalyst.log import get_logger
 from api.deps import Actor, ScopedRoute, Store, needs
-from api.models import Acknowledge, Alarm, AlarmId, AlarmPage, AlarmQuery, History
+from api.models import Alarm, AlarmId, AlarmPage, History
 from api.problems import Problem, documented
+from api.queries import Acknowledge, AlarmQuery
 from api.store import AlarmFilter
 
 router = APIRouter(route_class=ScopedRoute, tags=["alarms"])

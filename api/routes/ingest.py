@@ -8,8 +8,9 @@ from fastapi.responses import JSONResponse
 
 from alumicatalyst.log import get_logger
 from api.deps import Actor, Bounds, Meters, ScopedRoute, Store, needs
-from api.models import Accepted, Commit, IngestQuery
+from api.models import Accepted
 from api.problems import Problem, documented
+from api.queries import Commit, IngestQuery
 from api.store import Kind
 from api.table import MEDIA_TYPE, Span, read_table
 

@@ -6,8 +6,9 @@ from fastapi import APIRouter, Query
 from fastapi.responses import JSONResponse
 
 from api.deps import ScopedRoute, Store, needs
-from api.models import SeriesPage, SeriesQuery
+from api.models import SeriesPage
 from api.problems import documented
+from api.queries import SeriesQuery
 from api.store import SeriesFilter
 
 router = APIRouter(route_class=ScopedRoute, tags=["series"])

@@ -8,8 +8,8 @@ from starlette.responses import Response
 
 from api.broadcast import MEDIA_TYPE, EventStream
 from api.deps import Actor, KeyRing, Live, ScopedRoute, needs
-from api.models import INT64_MAX
 from api.problems import documented
+from api.queries import INT64_MAX
 from api.security.gate import STREAM_PATH
 
 router = APIRouter(route_class=ScopedRoute, tags=["alarms"])

@@ -6,8 +6,9 @@ from fastapi import APIRouter, Query
 from fastapi.responses import JSONResponse
 
 from api.deps import ScopedRoute, Store, needs
-from api.models import WindowPage, WindowQuery
+from api.models import WindowPage
 from api.problems import documented
+from api.queries import WindowQuery
 from api.store import WindowFilter
 
 router = APIRouter(route_class=ScopedRoute, tags=["series"])

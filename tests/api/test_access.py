@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+from fastapi.routing import APIRoute
+
+from alumicatalyst import log
 from api.routes import ROUTERS
 from api.security.gate import OPEN_PATHS
 from api.security.keys import new_key
 from api.security.limits import Buckets, Limits, network
 from api.store import SCOPES
-from fastapi.routing import APIRoute
-
-from alumicatalyst import log
 from tests.api.serving import PARTITION, Serving, alarm_id, post, transition
 
 if TYPE_CHECKING:
@@ -262,7 +262,8 @@ def test_one_ipv6_host_counts_as_one_whatever_address_it_takes() -> None:
 
 
 @pytest.fixture
-def _log_restored() -> Iterator[None]:
+def _log_restored(capfd: pytest.CaptureFixture[str]) -> Iterator[None]:
+    """Restore the log before what captured it is closed."""
     root, ours = logging.getLogger(), logging.getLogger("api")
     handlers, levels = root.handlers[:], (root.level, ours.level)
     yield
@@ -285,8 +286,9 @@ def test_the_log_names_actors_and_never_a_key(serving: Serving, capfd: pytest.Ca
 
 
 def test_a_route_that_states_no_scope_cannot_be_made() -> None:
-    from api.deps import ScopedRoute
     from fastapi import APIRouter
+
+    from api.deps import ScopedRoute
 
     router = APIRouter(route_class=ScopedRoute)
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from alumicatalyst.settings import Settings
 from alumicatalyst.settings.api import LedgerSettings
-from api.models import parse_time
+from api.queries import parse_time
 from tests.api.serving import (
     ARROW,
     PARTITION,

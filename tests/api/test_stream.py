@@ -12,8 +12,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from api.store import Retention
 
+from api.store import Retention
 from tests.api.serving import PARTITION, TEST_LIMITS, Serving, alarm_id, digest_of, post, transition
 from tests.api.sse import Event, Stream
 

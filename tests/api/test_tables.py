@@ -7,13 +7,13 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from api.problems import Problem
-from api.security.limits import Limits
-from api.table import Span, read_table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alumicatalyst import _core
+from api.problems import Problem
+from api.security.limits import Limits
+from api.table import Span, read_table
 from tests.api.serving import PARTITION, START_US, alarm_id, newest, stream_of, table, transition, window
 
 SPAN = Span(PARTITION, 0, 100)
