@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any, Final
@@ -145,12 +145,17 @@ async def _on_invalid(request: Request, error: Exception) -> Response:
     """List what breaks the rules, without the values: they may be anything, and long."""
     assert isinstance(error, RequestValidationError)
     faults = [
-        {"at": ".".join(str(part) for part in fault["loc"])[:200], "message": str(fault["msg"])[:300]}
-        for fault in error.errors()[:_ERRORS_MAX]
+        {"at": _place(fault["loc"]), "message": str(fault["msg"])[:300]} for fault in error.errors()[:_ERRORS_MAX]
     ]
     first = f"{faults[0]['at']}: {faults[0]['message']}" if faults else "unknown"
     detail = f"couldn't take the request: {first}; correct what errors lists, see GET /openapi.json"
     return _answer(request, Problem("invalid", detail, more={"errors": faults}))
+
+
+def _place(parts: Sequence[object]) -> str:
+    """Return where a fault is, as its sender knows the place: what follows a parameter's name is pydantic's own."""
+    known = parts if parts and parts[0] == "body" else parts[:2]
+    return ".".join(str(part) for part in known)[:200]
 
 
 async def _on_store_error(request: Request, error: Exception) -> Response:
