@@ -9,13 +9,16 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+from sqlalchemy import JSON, Text, bindparam, cast, func, select
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from sqlalchemy import Table
+    from sqlalchemy import ColumnElement, Table
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-# SQLite takes 32,766 parameters a statement.
+# Ids that a statement is given at a time.
 IDS_MAX = 5_000
 
 
@@ -41,14 +44,47 @@ async def put(
     elif not on_conflict:
         await _copy(connection, f"COPY {table.name} ({names}) FROM STDIN", rows)
     else:
-        stage = f"new_{table.name}"
-        made = f"CREATE TEMPORARY TABLE IF NOT EXISTS {stage} (LIKE {table.name}) ON COMMIT DELETE ROWS"
-        await connection.exec_driver_sql(made)
-        await _copy(connection, f"COPY {stage} ({names}) FROM STDIN", rows)
-        insert = f"INSERT INTO {table.name} ({names}) SELECT {names} FROM {stage} {on_conflict}"  # noqa: S608
-        await connection.exec_driver_sql(insert)
-        # The next rows of this transaction come to the same place.
-        await connection.exec_driver_sql(f"TRUNCATE {stage}")
+        insert = f"INSERT INTO {table.name} ({names}) SELECT {names} FROM {_stage(table)} {on_conflict}"  # noqa: S608
+        await _staged(connection, table, names, rows, insert)
+
+
+async def change(connection: AsyncConnection, table: Table, key: str, columns: Mapping[str, Sequence[Any]]) -> None:
+    """Set some columns of rows that there are.
+
+    Args:
+        connection: In a transaction.
+        table: Whose rows.
+        key: The column that finds a row, and stands last among the columns.
+        columns: A list of values for each column that is set, and the keys, all of one length.
+    """
+    if not columns[key]:
+        return
+    rows = zip(*columns.values(), strict=True)
+    set_ = [name for name in columns if name != key]
+    if connection.dialect.name == "sqlite":
+        slots = ", ".join(f'"{name}" = ?' for name in set_)
+        await connection.exec_driver_sql(f'UPDATE {table.name} SET {slots} WHERE "{key}" = ?', list(rows))  # noqa: S608
+    else:
+        values = ", ".join(f'"{name}" = new."{name}"' for name in set_)
+        update = f'UPDATE {table.name} old SET {values} FROM {_stage(table)} new WHERE old."{key}" = new."{key}"'  # noqa: S608
+        await _staged(connection, table, _listed(tuple(columns)), rows, update)
+
+
+def _stage(table: Table) -> str:
+    return f"new_{table.name}"
+
+
+async def _staged(
+    connection: AsyncConnection, table: Table, names: str, rows: Iterable[tuple[Any, ...]], statement: str
+) -> None:
+    """Copy rows into a temporary table of this connection, and run a statement that takes them from there."""
+    stage = _stage(table)
+    columns = f"SELECT {names} FROM {table.name} WITH NO DATA"  # noqa: S608
+    await connection.exec_driver_sql(f"CREATE TEMPORARY TABLE {stage} ON COMMIT DROP AS {columns}")
+    await _copy(connection, f"COPY {stage} ({names}) FROM STDIN", rows)
+    await connection.exec_driver_sql(statement)
+    # The next rows of this transaction may have other columns.
+    await connection.exec_driver_sql(f"DROP TABLE {stage}")
 
 
 async def _copy(connection: AsyncConnection, statement: str, rows: Iterable[tuple[Any, ...]]) -> None:
@@ -75,6 +111,14 @@ def or_update(table: Table, key: tuple[str, ...], only_if: str = "") -> str:
     others = [column.name for column in table.columns if column.name not in key]
     changes = ", ".join(f'"{name}" = excluded."{name}"' for name in others)
     return f"ON CONFLICT ({_listed(key)}) DO UPDATE SET {changes}" + (f" WHERE {only_if}" if only_if else "")
+
+
+def among(connection: AsyncConnection, column: ColumnElement[str], ids: Sequence[str]) -> ColumnElement[bool]:
+    """Return the condition that a column is one of these ids: one parameter, however many they are."""
+    listed = bindparam("ids", msgspec.json.encode(ids).decode(), Text, unique=True)
+    if connection.dialect.name == "sqlite":
+        return column.in_(select(func.json_each(listed).table_valued("value").c.value))
+    return column.in_(select(func.json_array_elements_text(cast(listed, JSON)).column_valued("value")))
 
 
 def cut(ids: list[str]) -> Iterator[list[str]]:

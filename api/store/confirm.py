@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import select
+from sqlalchemy import and_, select
 
 from api.store import schema
 from api.store.clock import now
 from api.store.contract import Accepted
+from api.store.cursor import above
 from api.store.errors import Gap, Mismatch
 from api.store.marks import locked, move
-from api.store.publish import COLUMNS, publish, stored_of, take_seqs
+from api.store.publish import load, publish, take_seqs
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -33,7 +34,7 @@ async def commit(
         raise Mismatch(marks.committed)
     # The digest says that nothing is missing, so a post of these rows that comes later holds nothing new.
     await move(connection, partition, committed=last, alarms=max(marks.alarms, last))
-    return Accepted(last, await confirm(connection, partition, last))
+    return Accepted(last, await confirm(connection, partition, follows, last))
 
 
 async def digest(connection: AsyncConnection, partition: str, follows: int, last: int) -> tuple[int, str]:
@@ -57,23 +58,26 @@ async def digest(connection: AsyncConnection, partition: str, follows: int, last
     return number, hashed.hexdigest()
 
 
-async def confirm(connection: AsyncConnection, partition: str, committed: int) -> int:
-    """Publish the alarms of a partition that are provisional no longer, and return how many."""
-    columns = schema.alarms.c
-    statement = (
-        select(*COLUMNS)
-        .where(columns.partition == partition, columns.provisional, columns.sequence_last <= committed)
-        .order_by(columns.sequence_last, columns.alarm_id)
-        .limit(PART)
-        .with_for_update()
-    )
-    confirmed = 0
-    while rows := [stored_of(row) for row in await connection.execute(statement)]:
-        first = await take_seqs(connection, len(rows))
-        await publish(
-            connection,
-            [row._replace(provisional=False, seq=first + place) for place, row in enumerate(rows)],
-            time=now(),
-        )
-        confirmed += len(rows)
-    return confirmed
+async def confirm(connection: AsyncConnection, partition: str, follows: int, last: int) -> int:
+    """Publish the alarms that are provisional no longer, now that a range is confirmed, and return how many."""
+    columns = schema.transitions.c
+    order = (columns.sequence_number, columns.alarm_id, columns.step, columns.retracted_seq)
+    statement = select(*order).where(columns.partition == partition, columns.sequence_number <= last).order_by(*order)
+    # Before the first row of the range.
+    place: tuple[Any, ...] = (follows + 1, "", -1, -1)
+    confirmed, time = 0, now()
+    # An alarm is provisional by its last transition, so it becomes firm with the range that this one is in.
+    while True:
+        # The first condition follows from the second; the index begins with it.
+        behind = and_(columns.sequence_number >= place[0], above(order, place))
+        found = (await connection.execute(statement.where(behind).limit(PART))).all()
+        known = await load(connection, list(dict.fromkeys(row.alarm_id for row in found)), lock=True)
+        firm = [row for row in known.values() if row.provisional and row.alarm.sequence_last <= last]
+        if firm:
+            first = await take_seqs(connection, len(firm))
+            rows = [row._replace(provisional=False, seq=seq) for seq, row in enumerate(firm, first)]
+            await publish(connection, rows, known, time=time)
+            confirmed += len(firm)
+        if len(found) < PART:
+            return confirmed
+        place = tuple(found[-1])

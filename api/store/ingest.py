@@ -121,7 +121,7 @@ async def _refill(
         done = through
     mark = max(marks.alarms, last)
     await move(connection, marks.partition, alarms=mark, committed=last)
-    total.published += await confirm(connection, marks.partition, last)
+    total.published += await confirm(connection, marks.partition, follows, last)
     await _audit(connection, marks.partition, follows, last, total, time)
     return Accepted(mark, total.accepted), total.published
 

@@ -28,6 +28,11 @@ if TYPE_CHECKING:
 _A = schema.alarms.c
 _ORDER = (_A.raised_time.desc(), _A.alarm_id)
 _LOWER = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz")
+_T, _M = schema.transitions.c, schema.marks.c
+# The alarms of transitions beyond what is confirmed: an index has these, and provisional alarms are among them.
+_UNCONFIRMED = select(_T.alarm_id).join(
+    schema.marks, and_(_T.partition == _M.partition, _T.sequence_number > _M.committed)
+)
 # Up to as many alarms are sorted; what there is more of is met soon enough by walking in the order of the list.
 RARE = 1_000
 
@@ -57,10 +62,10 @@ async def _planned(
     if where.device is not None:
         # A device has few alarms: they are looked through in order.
         return every.where(*conditions, *_unindexed(states, priorities))
-    rare = [_below(clean(where.asset))] if where.asset is not None else []
-    rare += [_A.provisional] if where.provisional else []
-    for condition in rare:
-        found = select(_A.alarm_id).where(condition).limit(RARE + 1)
+    rare = [select(_A.alarm_id).where(_below(clean(where.asset)))] if where.asset is not None else []
+    rare += [_UNCONFIRMED] if where.provisional else []
+    for few in rare:
+        found = few.limit(RARE + 1)
         number = (await connection.execute(select(func.count()).select_from(found.subquery()))).scalar_one()
         if number <= RARE:
             return every.where(_A.alarm_id.in_(found), *conditions, *_unindexed(states, priorities))

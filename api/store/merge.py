@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import bindparam, select, update
 
 from api.store import schema
-from api.store.bulk import cut, put
+from api.store.bulk import among, cut, put
 from api.store.errors import BadRows
 from api.store.fold import RETRACTED, Acknowledgement, Alarm, Transition, fold, of_transition, with_transition
 from api.store.publish import Stored, load, of_fold, publish, take_seqs
@@ -116,7 +116,7 @@ async def merge(
             folded[alarm_id] = of_fold(alarms[alarm_id], retracted=False, committed=provisional_after)
     async for alarm, retracted in refolded(connection, sorted(again & affected.keys())):
         folded[alarm.alarm_id] = of_fold(alarm, retracted=retracted, committed=provisional_after)
-    await publish(connection, [folded[each]._replace(seq=seq) for each, seq in affected.items()], time=time)
+    await publish(connection, [folded[each]._replace(seq=seq) for each, seq in affected.items()], known, time=time)
     return Merged(len(new), [(row.alarm_id, row.step) for row in retract], len(affected))
 
 
@@ -154,7 +154,7 @@ async def _decided(
     standing: dict[tuple[str, int], Transition] = {}
     steps = {(row.alarm_id, row.step) for row in new if row.alarm_id in doubtful}
     for ids in cut(sorted(doubtful)):
-        statement = select(*_FIELDS).where(_T.alarm_id.in_(ids), _STANDS)
+        statement = select(*_FIELDS).where(among(connection, _T.alarm_id, ids), _STANDS)
         async with connection.stream(statement) as rows:
             async for fields in rows:
                 stands = Transition._make(fields)
@@ -190,7 +190,9 @@ async def refolded(connection: AsyncConnection, ids: list[str]) -> AsyncIterator
         acknowledged = await _acknowledged(connection, some)
         # Rows of one alarm follow each other, so that no more than its own history is held at a time.
         statement = (
-            select(*_FIELDS, _T.retracted_seq).where(_T.alarm_id.in_(some)).order_by(_T.alarm_id, _T.retracted_seq)
+            select(*_FIELDS, _T.retracted_seq)
+            .where(among(connection, _T.alarm_id, some))
+            .order_by(_T.alarm_id, _T.retracted_seq)
         )
         history: list[tuple[Transition, bool]] = []
         async with connection.stream(statement) as rows:
@@ -219,7 +221,7 @@ async def _acknowledged(connection: AsyncConnection, ids: list[str]) -> dict[str
     actions = schema.actions.c
     statement = (
         select(actions.alarm_id, actions.actor, actions.time, actions.comment)
-        .where(actions.alarm_id.in_(ids), actions.action == "acknowledge")
+        .where(among(connection, actions.alarm_id, ids), actions.action == "acknowledge")
         .order_by(actions.id)
     )
     found: dict[str, list[Acknowledgement]] = {}

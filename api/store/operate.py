@@ -47,7 +47,7 @@ async def acknowledge(
     stored = known._replace(alarm=alarm, state=state_of(alarm), seq=seq)
     row = {"alarm_id": alarm_id, "action": ACTION, "actor": actor, "comment": comment, "time": time, "seq": seq}
     await connection.execute(schema.actions.insert(), row)
-    await publish(connection, [stored], time=time)
+    await publish(connection, [stored], {alarm_id: known}, time=time)
     await audit(connection, time=time, actor=actor, action=ACTION, subject=alarm_id, detail={"comment": comment})
     shown = view(stored)
     if idempotency_key is not None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import and_, bindparam, delete, func, or_, select
 
 from api.store import schema
+from api.store.bulk import among
 from api.store.clock import DAY_US
 from api.store.fold import RETRACTED
 
@@ -96,5 +97,5 @@ async def _alarms(connection: AsyncConnection, old: int) -> int:
     )
     ids = [row.alarm_id for row in await connection.execute(some)]
     for table in (schema.transitions, schema.actions, schema.alarms):
-        await connection.execute(delete(table).where(table.c.alarm_id.in_(ids)))
+        await connection.execute(delete(table).where(among(connection, table.c.alarm_id, ids)))
     return len(ids)

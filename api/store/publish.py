@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 from sqlalchemy import Row, bindparam, select, update
 
 from api.store import schema
-from api.store.bulk import cut, or_update, put
+from api.store.bulk import among, change, cut, or_update, put
 from api.store.clock import maybe_text_of, text_of
 from api.store.fold import RETRACTED, Alarm, state_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -24,6 +25,9 @@ _COUNTED = (
     .returning(schema.counters.c.value)
 )
 COLUMNS = [schema.alarms.c[name] for name in (*Alarm._fields, "state", "provisional", "seq")]
+# What an alarm hardly ever changes once it is there.
+PLACE = ("alarm_id", "partition", "device", "metric", "asset", "alarm_rule", "priority", "onset_time", "raised_time")
+_place = attrgetter(*PLACE)
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
 
@@ -102,25 +106,49 @@ async def take_seqs(connection: AsyncConnection, number: int) -> int:
     return int((await connection.execute(_COUNTED, {"number": number})).scalar_one()) - number + 1
 
 
-async def publish(connection: AsyncConnection, rows: Sequence[Stored], *, time: int) -> None:
-    """Write alarms, and each as a change under the seq that it carries."""
-    if not rows:
-        return
-    fields = zip(*(row.alarm for row in rows), strict=True)
-    columns: dict[str, Sequence[Any]] = dict(zip(Alarm._fields, map(list, fields), strict=True))
-    columns["state"] = [row.state for row in rows]
-    columns["provisional"] = [row.provisional for row in rows]
-    columns["seq"] = seqs = [row.seq for row in rows]
-    await put(connection, schema.alarms, columns, or_update(schema.alarms, ("alarm_id",)))
+async def publish(
+    connection: AsyncConnection, rows: Sequence[Stored], known: Mapping[str, Stored], *, time: int
+) -> None:
+    """Write alarms, and each as a change under the seq that it carries.
+
+    Args:
+        connection: In a transaction.
+        rows: The alarms as they are now.
+        known: As they were, those that there were.
+        time: The system time.
+    """
+    new: list[Stored] = []
+    changed: list[Stored] = []
+    moved: list[Stored] = []
+    for row in rows:
+        before = known.get(row.alarm.alarm_id)
+        if before is None:
+            new.append(row)
+        else:
+            (changed if _place(before.alarm) == _place(row.alarm) else moved).append(row)
+    # Most changes leave an alarm where it is in all indexes but that of states: these are spared.
+    columns = _columns(changed)
+    kept = {name: values for name, values in columns.items() if name not in PLACE}
+    await put(connection, schema.alarms, _columns(new))
+    await change(connection, schema.alarms, "alarm_id", kept | {"alarm_id": columns["alarm_id"]})
+    await put(connection, schema.alarms, _columns(moved), or_update(schema.alarms, ("alarm_id",)))
     shown = [encoded(view(row)) for row in rows]
+    seqs = [row.seq for row in rows]
     await put(connection, schema.changes, {"seq": seqs, "time": [time] * len(rows), "alarm": shown})
+
+
+def _columns(rows: Sequence[Stored]) -> dict[str, Sequence[Any]]:
+    if not rows:
+        return {column.name: [] for column in COLUMNS}
+    values = zip(*((*row.alarm, *row[1:]) for row in rows), strict=True)
+    return dict(zip((column.name for column in COLUMNS), values, strict=True))
 
 
 async def load(connection: AsyncConnection, ids: list[str], *, lock: bool) -> dict[str, Stored]:
     """Return the alarms of these ids that there are, kept from other writers until the transaction ends."""
     found: dict[str, Stored] = {}
     for some in cut(ids):
-        statement = select(*COLUMNS).where(schema.alarms.c.alarm_id.in_(some))
+        statement = select(*COLUMNS).where(among(connection, schema.alarms.c.alarm_id, some))
         if lock:
             # One order for all writers; SQLite has only one writer, and leaves this out.
             statement = statement.order_by(schema.alarms.c.alarm_id).with_for_update()

@@ -21,7 +21,6 @@ from sqlalchemy import (
     Table,
     Text,
     desc,
-    text,
 )
 from sqlalchemy.dialects.postgresql import TEXT
 
@@ -125,13 +124,6 @@ Index("alarms_by_raised", desc(alarms.c.raised_time), alarms.c.alarm_id)
 Index("alarms_by_state", alarms.c.state, alarms.c.priority, desc(alarms.c.raised_time), alarms.c.alarm_id)
 Index("alarms_by_device", alarms.c.device, desc(alarms.c.raised_time), alarms.c.alarm_id)
 Index("alarms_by_asset", alarms.c.asset)
-Index(
-    "alarms_provisional",
-    alarms.c.partition,
-    alarms.c.sequence_last,
-    sqlite_where=text("provisional"),
-    postgresql_where=text("provisional"),
-)
 
 windows = Table(
     "windows",

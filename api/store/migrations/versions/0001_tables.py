@@ -18,7 +18,6 @@ NUMBER = sa.BigInteger()
 REAL: sa.Double[float] = sa.Double()
 ARRIVAL = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 NEWEST: sa.ColumnClause[int] = sa.literal_column("raised_time DESC")
-PROVISIONAL = sa.text("provisional")
 
 
 def some(name: str, kind: TypeEngine[Any]) -> sa.Column[Any]:
@@ -113,13 +112,6 @@ def _alarms() -> None:
     op.create_index("alarms_by_device", "alarms", ["device", NEWEST, "alarm_id"])
     op.create_index("alarms_by_raised", "alarms", [NEWEST, "alarm_id"])
     op.create_index("alarms_by_state", "alarms", ["state", "priority", NEWEST, "alarm_id"])
-    op.create_index(
-        "alarms_provisional",
-        "alarms",
-        ["partition", "sequence_last"],
-        sqlite_where=PROVISIONAL,
-        postgresql_where=PROVISIONAL,
-    )
 
 
 def _values() -> None:
