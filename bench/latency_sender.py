@@ -15,6 +15,7 @@ from bench.latency import DEVICES, PARTITIONS
 
 NORMAL, HIGH = "4.3", "31.5"
 _TICK_S = 0.02
+_HIGH_S = 1.0
 
 
 def main() -> None:
@@ -35,7 +36,7 @@ def send(client: Any, rate: int, seconds: float, per_envelope: int, alarms: floa
     heads = [f'{{"d":"pot-{number:04}","m":"cell_voltage","t":' for number in range(1, DEVICES + 1)]
     # A group is a gateway: its devices travel together, always to the same partition.
     groups = itertools.cycle(enumerate([heads[at : at + per_envelope] for at in range(0, DEVICES, per_envelope)]))
-    high: set[str] = set()
+    high: dict[str, float] = {}
     pause = max(1, round(rate / alarms))
     due, behind, transitions, readings = pause, 0.0, 0, 0
     start = time.monotonic()
@@ -45,7 +46,14 @@ def send(client: Any, rate: int, seconds: float, per_envelope: int, alarms: floa
             gateway, group = next(groups)
             readings += len(group)
             if readings >= due:
-                high ^= {group[transitions // 2 % len(group)]}
+                # A gateway clears what it raised a second ago or more, else raises another: so that no two steps of an
+                # alarm travel together, which the stream would tell of once.
+                ripe = [head for head in group if elapsed - high.get(head, elapsed) >= _HIGH_S]
+                if ripe:
+                    del high[ripe[0]]
+                else:
+                    start_at = transitions % len(group)
+                    high[next(head for head in group[start_at:] + group if head not in high)] = elapsed
                 transitions, due = transitions + 1, due + pause
             now_us = time.time_ns() // 1000
             body = ",".join(f'{head}{now_us},"v":{HIGH if head in high else NORMAL}}}' for head in group)

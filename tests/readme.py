@@ -9,6 +9,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from alumicatalyst import metrics
 from alumicatalyst.cli.main import COMMANDS, EXIT_CODES
 from alumicatalyst.settings import describe
+from api.metrics import describe as describe_api
 from tests.conftest import ROOT
 
 if TYPE_CHECKING:
@@ -54,7 +55,17 @@ def metric_names() -> str:
     )
 
 
-TABLES = {"commands": commands, "exit codes": exit_codes, "settings": settings, "metrics": metric_names}
+def api_metric_names() -> str:
+    return table(("metric", "what it tells"), ((f"`{name}`", meaning) for name, meaning in sorted(describe_api())))
+
+
+TABLES = {
+    "commands": commands,
+    "exit codes": exit_codes,
+    "settings": settings,
+    "metrics": metric_names,
+    "api metrics": api_metric_names,
+}
 
 
 def with_tables(text: str) -> str:
