@@ -70,7 +70,7 @@ impl<'a> Batch<'a> {
             let before = self.before();
             let properties = envelopes.properties.get(envelope * wanted..(envelope + 1) * wanted).unwrap_or_default();
             let inside = utf8.is_some_and(|(first, last)| first <= start && end <= last);
-            if let Err(detail) = self.body(end, inside, properties) {
+            if let Err(detail) = self.body(end, inside, properties, &before) {
                 self.back_to(&before);
                 self.reject_envelope(detail, &bodies[start..end]);
             }
@@ -93,7 +93,7 @@ impl<'a> Batch<'a> {
 
     /// Reads the body that ends at `end`; a failure rejects it whole.
     #[inline(always)]
-    fn body(&mut self, end: usize, utf8: bool, properties: &[Option<&str>]) -> Result<(), Detail> {
+    fn body(&mut self, end: usize, utf8: bool, properties: &[Option<&str>], before: &Before) -> Result<(), Detail> {
         if end - self.origin > self.decoder.bounds.body_bytes as usize {
             return Err(Detail::TooLarge);
         }
@@ -107,10 +107,8 @@ impl<'a> Batch<'a> {
         if i >= end {
             return Err(Detail::Empty);
         }
-        // The properties' device may be a fresh name, which lines that fail do not take with them.
-        let before = self.before();
         let read = self.document(i, c);
-        if self.ends(&read, end) { Ok(()) } else { self.lines(read, i, end, &before) }
+        if self.ends(&read, end) { Ok(()) } else { self.lines(read, i, end, properties, before) }
     }
 
     #[inline(always)]
@@ -189,18 +187,18 @@ impl<'a> Batch<'a> {
 
     /// Takes device and time from the envelope's properties, where they are candidates.
     #[inline(never)]
-    fn properties(&mut self, properties: &[Option<&str>]) {
+    pub(super) fn properties(&mut self, properties: &[Option<&str>]) {
         self.device = Candidate::none(0, Detail::DeviceAbsent);
         self.time = Candidate::none(0, Detail::TimeAbsent);
         for (rank, at) in &self.decoder.device_properties {
-            if let Some(name) = properties[*at] {
+            if let Some(Some(name)) = properties.get(*at) {
                 let id = self.decoder.ids.property(self.vocabulary, &mut self.out.fresh, name);
                 self.device.offer(*rank, 0, id.map_err(unfit_device));
                 break;
             }
         }
         for (rank, at) in &self.decoder.time_properties {
-            if let Some(text) = properties[*at] {
+            if let Some(Some(text)) = properties.get(*at) {
                 let us = time::parse(text.as_bytes(), self.decoder.time_format);
                 self.time.offer(*rank, 0, us.ok_or(Detail::TimeForm));
                 break;

@@ -17,6 +17,7 @@ impl Batch<'_> {
         first: Result<usize, Detail>,
         start: usize,
         end: usize,
+        properties: &[Option<&str>],
         before: &Before,
     ) -> Result<(), Detail> {
         let body = &self.b[..end];
@@ -30,9 +31,11 @@ impl Batch<'_> {
                 Err(Detail::Trailing)
             }
             Ok(_) => Err(Detail::Trailing),
-            // A line that breaks a bound is a document all the same: it is read again, as one of several.
+            // A line that breaks a bound is a document all the same. The body is begun again, and so are its properties:
+            // their device may be a name that this batch had not had before.
             Err(_) if self.has_lines(&body[self.origin..]) => {
                 self.back_to(before);
+                self.properties(properties);
                 self.each_line(start, end)
             }
             Err(detail) => Err(detail),
