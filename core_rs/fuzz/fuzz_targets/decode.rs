@@ -1,4 +1,5 @@
-//! Any bytes: no panic, the strictness of serde_json, and the same rows whether bodies come together or alone.
+//! Any bytes: no panic, the strictness of serde_json, and the same rows whether bodies come together or alone, and
+//! whether a body's lines do.
 //!
 //! The first byte chooses the mapping (`w`: wide, `e`: epochs, others: narrow); bodies are separated by the byte 0x1e, up to eight of them.
 #![no_main]
@@ -6,6 +7,8 @@
 use alumicatalyst_core::decode::{Decoded, Decoder, Envelopes, FRESH, Reason, Vocabulary, text_of};
 use alumicatalyst_core::dictionary::{Bounds, Payload, TimeFormat};
 use std::fmt::Write;
+
+const READINGS: usize = 50;
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let Some((kind, rest)) = data.split_first() else { return };
@@ -16,8 +19,15 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let mut reused = decoder(&payload);
     for (envelope, body) in bodies.iter().enumerate() {
         let alone = decode(&mut reused, &vocabulary, &[body]);
-        judge(body, &alone);
         assert_eq!(spell(&together, envelope as u32), spell(&alone, 0), "envelope {envelope}");
+        let lines: Vec<&[u8]> =
+            body.split(|byte| *byte == b'\n').map(trimmed).filter(|line| !line.is_empty()).collect();
+        let of_lines: Vec<Decoded> = lines.iter().map(|line| decode(&mut reused, &vocabulary, &[line])).collect();
+        if lines.len() > 1 && matches!(lines[0][0], b'{' | b'[') && !refused(&of_lines[0]) {
+            judge_lines(body, &alone, &of_lines);
+        } else {
+            judge(body, &alone);
+        }
     }
 });
 
@@ -53,11 +63,56 @@ fn spell(decoded: &Decoded, envelope: u32) -> String {
     out
 }
 
-/// Holds one body against serde_json, which knows no infinities and stops at a depth of its own.
-fn judge(body: &[u8], decoded: &Decoded) {
-    let refused = decoded.rejected.first().is_some_and(|rejection| {
+fn trimmed(line: &[u8]) -> &[u8] {
+    let kept = |byte: &u8| !b" \t\r".contains(byte);
+    let first = line.iter().position(kept).unwrap_or(line.len());
+    &line[first..line.iter().rposition(kept).map_or(first, |last| last + 1)]
+}
+
+/// Whether the body is no document.
+fn refused(decoded: &Decoded) -> bool {
+    decoded.rejected.first().is_some_and(|rejection| {
         rejection.item < 0 && matches!(rejection.reason, Reason::EmptyBody | Reason::BadEncoding | Reason::BadJson)
-    });
+    })
+}
+
+/// Holds a body of lines against what its lines give alone, unless one of its bounds or its encoding rejects it whole.
+fn judge_lines(body: &[u8], together: &Decoded, lines: &[Decoded]) {
+    let rejected = |decoded: &[Decoded]| {
+        decoded.iter().flat_map(|each| &each.rejected).map(|each| each.reason).collect::<Vec<_>>()
+    };
+    let values = |decoded: &[Decoded]| {
+        decoded
+            .iter()
+            .flat_map(|each| &each.value)
+            .filter(|value| value.is_finite())
+            .map(|value| value.to_bits())
+            .collect::<Vec<_>>()
+    };
+    let items: usize = lines.iter().map(|line| line.len() + line.rejected.len()).sum();
+    let whole = together.rejected.first().filter(|rejection| rejection.item < 0).map(|rejection| rejection.reason);
+    match whole {
+        Some(Reason::TooLarge) => {}
+        Some(Reason::BadEncoding) => assert!(std::str::from_utf8(body).is_err()),
+        // A line that has too many readings by itself stands here as one item.
+        Some(Reason::TooManyReadings) => {
+            assert!(items > READINGS || rejected(lines).contains(&Reason::TooManyReadings))
+        }
+        Some(other) => panic!("{other:?} of a body of lines"),
+        None => {
+            assert_eq!(
+                (together.len() + together.rejected.len(), rejected(&[together.clone()])),
+                (items, rejected(lines))
+            );
+            assert_eq!(values(&[together.clone()]), values(lines));
+        }
+    }
+    places(body, together);
+}
+
+/// Holds one document against serde_json, which knows no infinities and stops at a depth of its own.
+fn judge(body: &[u8], decoded: &Decoded) {
+    let refused = refused(decoded);
     match serde_json::from_slice::<serde_json::Value>(body) {
         Ok(_) => assert!(!refused, "refused what is JSON"),
         Err(error) => {
@@ -68,6 +123,11 @@ fn judge(body: &[u8], decoded: &Decoded) {
             assert!(refused || words || beyond, "took what is no JSON: {text}");
         }
     }
+    assert!(!refused || decoded.len() + decoded.rejected.len() == 1);
+    places(body, decoded);
+}
+
+fn places(body: &[u8], decoded: &Decoded) {
     for rejection in &decoded.rejected {
         assert!(rejection.start <= rejection.at && rejection.at as usize <= body.len());
         assert!(rejection.start <= rejection.end && rejection.end as usize <= body.len());
@@ -97,5 +157,6 @@ fn payload(kind: u8) -> Payload {
 }
 
 fn decoder(payload: &Payload) -> Decoder {
-    Decoder::new(payload, &Bounds { series: 100, body_bytes: 1 << 16, readings_per_envelope: 50, depth: 6 })
+    let readings_per_envelope = READINGS as u32;
+    Decoder::new(payload, &Bounds { series: 100, body_bytes: 1 << 16, readings_per_envelope, depth: 6 })
 }
