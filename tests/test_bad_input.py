@@ -237,7 +237,7 @@ def test_i9_a_million_invented_devices_are_counted_and_cost_no_memory(plant, fie
 
 
 def columns(count: int = 3) -> dict[str, pa.Array]:
-    batch = batch_of(seeded_log(1, "narrow", 12)[:count])
+    batch = batch_of(seeded_log(2, "narrow", 12)[:count])
     return dict(zip(batch.schema.names, batch.columns, strict=True))
 
 

@@ -25,7 +25,7 @@ pub(super) enum Wording {
 
 impl Wording {
     pub(super) fn new(alarm: &Alarm, metric: &Metric) -> Self {
-        let head = alarm.text.clone().unwrap_or_else(|| alarm.rule.clone());
+        let head = alarm.text.clone().filter(|text| !text.is_empty()).unwrap_or_else(|| alarm.rule.clone());
         let unit = if metric.unit == "1" { String::new() } else { format!(" {}", metric.unit) };
         let (of, unit, word, limit) = match alarm.condition {
             Condition::Above { limit } => ("", unit, "above", limit),
