@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from api.store import HotStore, migrate
 
+from api.store import HotStore, migrate
 from tests.parts.postgres import Postgres, postgres
 
 if TYPE_CHECKING:

@@ -12,29 +12,11 @@ from alumicatalyst import _core
 
 P = "plant/1/0"
 START = datetime(2026, 11, 1, tzinfo=UTC)
-_TEXT = pa.dictionary(pa.int32(), pa.string())
-_TIME = pa.timestamp("us", "UTC")
-LATEST = pa.schema(
-    [
-        ("partition", _TEXT),
-        ("sequence_number", pa.int64()),
-        ("item", pa.int32()),
-        ("enqueued_time", _TIME),
-        ("device", _TEXT),
-        ("metric", _TEXT),
-        ("event_time", _TIME),
-        ("value", pa.float64()),
-        ("quality", pa.int16()),
-    ]
-)
 
 
 def schema(kind: str) -> pa.Schema:
     """Return the schema of a post: the core's, without the lake's own column."""
-    if kind == "latest":
-        return LATEST
-    found = _core.schema(kind)
-    return pa.schema([field for field in found if field.name != "date"])
+    return pa.schema([field for field in _core.schema(kind) if field.name != "date"])
 
 
 def at(seconds: float) -> datetime:

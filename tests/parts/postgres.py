@@ -63,11 +63,11 @@ class Postgres:
         return f"postgresql://alumi@127.0.0.1:{self.port}/{database}"
 
     def start(self) -> None:
-        options = [part for setting in QUICK for part in ("-c", setting)]
+        options = ["-h", "127.0.0.1", "-p", str(self.port), "-k", str(self._folder)]
+        options += [part for setting in QUICK for part in ("-c", setting)]
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [str(self._programs / "postgres"), "-D", "data", "-h", "127.0.0.1", "-p", str(self.port)]
-                + ["-k", str(self._folder), *options],
+                [str(self._programs / "postgres"), "-D", "data", *options],
                 stdout=log,
                 stderr=log,
                 **self._as,
