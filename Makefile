@@ -114,7 +114,7 @@ $(STAMPS)/venv: requirements/bootstrap.lock
 
 $(STAMPS)/python: requirements/dev.lock $(STAMPS)/venv
 	@echo "=== Python packages"
-	@$(BIN)/uv pip install --quiet --require-hashes -r requirements/dev.lock
+	@$(BIN)/uv pip install --quiet --compile-bytecode --require-hashes -r requirements/dev.lock
 	@touch $@
 
 # The extension has one place, so building it for tests outdates the one for the demo, and the other way round. Cargo
