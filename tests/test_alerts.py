@@ -152,8 +152,8 @@ def test_i6_what_the_queue_cannot_hold_comes_from_the_lake(lake, recorder, key, 
     assert {post["what"] for post in refilled} == {"alarms", "windows", "latest"}
 
 
-@pytest.mark.parametrize("committed_after", [70, 100, 160])
-def test_i5_what_was_posted_ahead_of_a_commit_that_never_came_is_taken_back(lake, recorder, key, committed_after):
+@pytest.mark.parametrize(("committed_after", "step"), [(70, 3), (100, 7), (160, 3), (160, 1_000)])
+def test_i5_what_was_posted_ahead_of_a_commit_that_never_came_is_taken_back(lake, recorder, key, committed_after, step):
     first = Process(lake, recorder.url, key)
     first.go(50)
     first.commit()
@@ -162,13 +162,42 @@ def test_i5_what_was_posted_ahead_of_a_commit_that_never_came_is_taken_back(lake
     first.kill()
     ghosts = recorder.held_transitions()
     second = Process(lake, recorder.url, key, version="2")
-    second.go(committed_after)
+    second.go(committed_after, step=step)
     second.commit()
     recorder.wait_until(lambda it: is_settled(it, lake))
     second.go(200)
     second.end()
     assert_same(recorder, lake)
     assert ghosts - recorder.held_transitions(), "some were never committed"
+
+
+def test_i5_what_was_posted_before_the_first_commit_is_taken_back(lake, recorder, key):
+    first = Process(lake, recorder.url, key)
+    first.go(60)
+    recorder.wait_until(has_come_to(60))
+    first.kill()
+    second = Process(lake, recorder.url, key, version="2")
+    second.go(90, step=1_000)
+    second.end()
+    assert is_settled(recorder, lake)
+    assert_same(recorder, lake)
+
+
+def test_i5_what_was_posted_ahead_is_taken_back_where_the_api_was_away_at_the_start_too(lake, recorder, key):
+    first = Process(lake, recorder.url, key)
+    first.go(50)
+    first.commit()
+    first.go(110)
+    recorder.wait_until(has_come_to(110))
+    first.kill()
+    recorder.order(away := Fault("503", -1))
+    second = Process(lake, recorder.url, key, version="2")
+    second.go(150)
+    second.commit()
+    away.times = 0
+    recorder.wait_until(lambda it: is_settled(it, lake))
+    second.end()
+    assert_same(recorder, lake)
 
 
 def test_i5_ghosts_are_taken_back_by_a_third_process_where_the_second_died_on_the_way(lake, recorder, key):
@@ -180,7 +209,7 @@ def test_i5_ghosts_are_taken_back_by_a_third_process_where_the_second_died_on_th
     first.kill()
     second = Process(lake, recorder.url, key, version="2")
     second.go(60)
-    recorder.wait_until(lambda it: any(post["what"] == "latest" and int(post["last"]) == 60 for post in it.posts))
+    recorder.wait_until(lambda it: any(post["what"] == "latest" and post["follows"] == "50" for post in it.posts))
     recorder.order(Fault("500", -1))
     second.commit()
     second.kill()

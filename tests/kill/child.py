@@ -6,7 +6,9 @@
     diary     file to which each step is appended; it outlives the process
     point     where to die, as "commit:batches after 2": before, inside or after the n-th of these calls; "" lives on
     quota     envelopes handed out per partition before the source goes quiet; 0 for all, and then its end
+    meter     file whose size is the quota, so that it can be raised; "" for none
     pace_s    seconds between batches of a partition
+    stays     whether the source goes on, silently, behind its last envelope
 """
 
 from __future__ import annotations
@@ -108,19 +110,22 @@ class LogReader:
 
     @property
     def finished(self) -> bool:
-        return self._at == len(self._log)
+        return self._at == len(self._log) and not ORDER["stays"]
 
     def take(self) -> pa.RecordBatch | None:
         now = time.monotonic()
         if now < self._next_s or self.finished:
             return None
-        given_all = 0 < ORDER["quota"] <= self._at
+        quota = Path(ORDER["meter"]).stat().st_size if ORDER["meter"] else ORDER["quota"] or len(self._log)
+        given_all = self._at >= quota
         if given_all and not self._quiet_s:
             self._quiet_s = now + QUIET_S
         elif self._quiet_s and now > self._quiet_s:
             self._diary.note(event="quiet")
         self._next_s = now + (HEARTBEAT_S if given_all else ORDER["pace_s"])
         size = 0 if given_all else self._random.randint(0, 25)
+        if ORDER["meter"]:
+            size = min(size, quota - self._at)
         taken = self._log[self._at : self._at + size]
         self._at += len(taken)
         if taken:
@@ -136,9 +141,10 @@ class LogReader:
 
 
 def instrument(diary: Diary) -> None:
-    """Put the points around the lake's writes."""
+    """Put the points around the lake's writes and the posts to the API."""
     from alumicatalyst.lake.store import LocalStore
     from alumicatalyst.lake.table import Table
+    from alumicatalyst.sinks.alerts_client import ApiFailure, Client
 
     commit, put, create = Table.commit, LocalStore.put, LocalStore.create_if_absent
     write_temporary = LocalStore._write_temporary
@@ -161,6 +167,19 @@ def instrument(diary: Diary) -> None:
             die()
         return write_temporary(self, target, data)
 
+    def post_at(self: Client, post: Any) -> Any:
+        name = f"{'refill' if post.committed else 'post'}:{post.kind}"
+        try:
+            return diary.around(name, lambda: call(self, post))
+        except ApiFailure:
+            diary.note(event="failed", name=name)
+            raise
+
+    def tell_at(self: Client, partition: str, *rest: Any) -> Any:
+        return diary.around("post:commits", lambda: tell(self, partition, *rest))
+
+    call, tell = Client.post, Client.post_commit
+    Client.post, Client.post_commit = post_at, tell_at  # type: ignore[method-assign, assignment]
     Table.commit = commit_at  # type: ignore[method-assign]
     LocalStore.put = put_at  # type: ignore[method-assign]
     LocalStore.create_if_absent = create_at  # type: ignore[method-assign]

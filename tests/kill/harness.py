@@ -119,7 +119,15 @@ class Ground:
         return self.folder / "lake"
 
     def start(
-        self, runner: str, *, point: str = "", quota: int = 0, pace_s: float = 0.01, **settings: str | float
+        self,
+        runner: str,
+        *,
+        point: str = "",
+        quota: int = 0,
+        pace_s: float = 0.01,
+        stays: bool = False,
+        metered: bool = False,
+        **settings: str | float,
     ) -> Child:
         """Start a child; `settings` are the product's, as `lake__flush_interval_s=0.1`."""
         number = len(list(self.folder.glob("diary-*")))
@@ -130,6 +138,8 @@ class Ground:
             "point": point,
             "quota": quota,
             "pace_s": pace_s,
+            "stays": stays,
+            "meter": str(self.folder / "meter") if metered else "",
         }
         given: dict[str, Any] = {
             "dictionary": str(self.folder / "dictionary.json"),
@@ -153,6 +163,10 @@ class Ground:
                 stderr=subprocess.STDOUT,
             )
         return Child(process, diary, output)
+
+    def allow(self, envelopes: int) -> None:
+        """Let children that are metered hand out so many envelopes of each partition, counted from their start."""
+        (self.folder / "meter").write_bytes(bytes(envelopes))
 
     def kill_at(self, runner: str, point: str, quota: int) -> Life:
         """Run a child into a point, or to its quota if it never gets there, and then kill it."""
@@ -251,6 +265,8 @@ class Ground:
     def marks(self) -> dict[str, int]:
         """The last sequence number that is sealed, per partition."""
         marks: dict[str, int] = {}
+        if not (self.lake / "batches" / "_delta_log" / f"{0:020d}.json").exists():
+            return marks
         for row in self.rows("batches"):
             marks[row["partition"]] = max(marks.get(row["partition"], -1), row["last_sequence"])
         return marks

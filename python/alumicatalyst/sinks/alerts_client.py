@@ -110,7 +110,10 @@ class Client:
         self._key = key
         self._authorization = _authorization(key)
         try:
-            verify = ssl.create_default_context(cafile=ca_file or None)
+            # Without TLS there is nothing to verify, and the usual authorities take long to read.
+            tls = url.startswith("https:")
+            nothing = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            verify = ssl.create_default_context(cafile=ca_file or None) if tls else nothing
         except (OSError, ssl.SSLError) as error:
             raise SettingsError(
                 f"couldn't read certificate authorities: {ca_file}: {error.strerror or error}; set api.ca_file to a "

@@ -45,7 +45,8 @@ class Held:
     Attributes:
         claim: The claim under which its outputs come.
         begins: What comes follows this number at least: what lies before was given up.
-        sealed: The lake's mark of `batches`: a refill reads up to it.
+        found: The lake's mark of `batches` when the partition was taken.
+        sealed: The same now: a refill reads up to it.
         lanes: What waits, by kind.
         committed: Up to where the API has confirmed the partition; None: it has not said.
         commits: Those that the API was not told, in order.
@@ -56,6 +57,7 @@ class Held:
     partition: str
     claim: int
     begins: int
+    found: int
     sealed: int
     lanes: dict[Kind, Lane]
     committed: int | None = None
@@ -68,11 +70,11 @@ class Held:
         """Begin where a process takes the partition, by asking how far the API is behind the lake."""
         given_up = max((row.after_sequence for row in resume.journal if row.kind == "state_loss"), default=-1)
         begins = max(given_up, resume.state_sequence)
-        held = cls(
-            resume.partition, resume.claim, begins, resume.mark, {kind: Lane(kind, begins, begins) for kind in KINDS}
-        )
-        if resume.mark >= 0:
-            held.commits.append(Commit(resume.mark, resume.mark, (), now_s))
+        lanes = {kind: Lane(kind, begins, begins) for kind in KINDS}
+        mark = resume.mark
+        held = cls(resume.partition, resume.claim, begins, mark, mark, lanes)
+        if mark >= 0:
+            held.commits.append(Commit(mark, mark, (), now_s))
         return held
 
     def note(self, commit: Commit) -> None:
@@ -125,13 +127,27 @@ class Held:
     def on_taken(self, kind: Kind, posted: int, mark: int, now_s: float) -> None:
         """The API took a post of the flow's own up to `posted`, and has come to `mark`."""
         lane = self.lanes[kind]
-        if mark > posted and kind != "alarms":
-            # Another process posted further, and nobody knows whether the lake will ever hold that. Alarms have their
-            # digests for this.
-            known = self.sealed if self.committed is None else min(self.committed, self.sealed)
-            after = min(known, lane.doubt[0]) if lane.doubt else known
-            lane.doubt = (after, mark) if after < mark else None
+        self._look_for_others(lane, mark)
+        if mark > posted:
+            self._doubt(lane, self.sealed, mark)
         lane.taken(mark, now_s)
+
+    def _look_for_others(self, lane: Lane, mark: int) -> None:
+        """See at the first contact whether a former process posted ahead of a commit that may never have come."""
+        if lane.mark is None and mark > self.found:
+            self._doubt(lane, self.found, mark)
+
+    def _doubt(self, lane: Lane, after: int, mark: int) -> None:
+        """Note that the API has what another process posted, and nobody knows whether the lake has or will have that.
+
+        What was confirmed is beyond doubt. Alarms have their digests for this.
+        """
+        if lane.kind == "alarms":
+            return
+        known = [after] if self.committed is None else [after, self.committed]
+        former = [] if lane.doubt is None else [lane.doubt]
+        after, until = min(known + [each[0] for each in former]), max([mark] + [each[1] for each in former])
+        lane.doubt = (after, until) if after < until else None
 
     def on_refilled(self, kind: Kind, until: int, mark: int, now_s: float) -> None:
         """The API took what the lake has up to `until`."""
@@ -157,7 +173,9 @@ class Held:
 
     def on_gap(self, kind: Kind, gap: Gap) -> None:
         """The API lacks what a post followed."""
-        self.lanes[kind].mark, self.lanes[kind].refused = gap.mark, False
+        lane = self.lanes[kind]
+        self._look_for_others(lane, gap.mark)
+        lane.mark, lane.refused = gap.mark, False
         if kind == "alarms":
             self.committed = gap.committed if gap.committed is not None else self.committed
             self.disputed = self.disputed and (self.committed is None or self.committed < self.sealed)

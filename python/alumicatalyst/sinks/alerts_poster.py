@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Generator
 
+    import pyarrow as pa
+
     from alumicatalyst.lake import Lake
     from alumicatalyst.sinks.alerts_client import Client, Kind
     from alumicatalyst.sinks.alerts_held import Commit, Held
@@ -141,10 +143,10 @@ class Poster:
     @staticmethod
     def _due(held: Held, lane: Lane, *, draining: bool) -> float | None:
         """Return when a lane's next post of its own is due."""
-        if lane.blocked or max(lane.last, held.sealed) < 0:
+        if lane.blocked or max(lane.last, held.sealed) < 0 or (lane.kind == "alarms" and lane.last < 0):
             return None
         if lane.mark is None or (draining and lane.last > lane.mark):
-            due = 0.0  # The first contact, for the API's mark, or the last.
+            due = 0.0  # The first contact, or the last.
         elif lane.last <= lane.mark:
             due = lane.answered_s + ASK_S
         elif lane.kind == "alarms" and held.commits and lane.mark < held.commits[0].last:
@@ -159,10 +161,13 @@ class Poster:
     def _post(self, held: Held, lane: Lane) -> None:
         """Post what waits in a lane, or only how far the flow has come."""
         with self._lock:
-            follows, last, batches = lane.next_post()
-            if last < 0:
-                # Nothing came yet, but the lake has some: this only asks.
+            if lane.mark is None and lane.kind != "alarms":
+                # This only asks: whatever the API has beyond the lake, another process posted, and may be a ghost. A
+                # post of rows would hide it behind a mark of its own. Alarms have their digests.
                 follows = last = held.sealed
+                batches: list[pa.RecordBatch] = []
+            else:
+                follows, last, batches = lane.next_post()
         post = Post(lane.kind, held.partition, follows, last, plain(lane.kind, batches))
         try:
             answer = self._client.post(post)
@@ -228,7 +233,8 @@ class Poster:
             under_way = None
         try:
             if under_way is None:
-                posts = refill(self._lake, kind, held.partition, *range_, lane.post_rows_max)
+                replaces = lane.doubt is not None
+                posts = refill(self._lake, kind, held.partition, *range_, lane.post_rows_max, replaces=replaces)
                 under_way = self._refills[name] = _Refill(held, range_[1], posts)
             under_way.post = under_way.post or next(under_way.posts)
         except AlumicatalystError as error:

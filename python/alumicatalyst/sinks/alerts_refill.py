@@ -31,6 +31,12 @@ _BORDERS = """
 SELECT last_sequence, {count} AS rows FROM batches
 WHERE partition = $partition AND last_sequence > $after AND last_sequence <= $until ORDER BY last_sequence
 """
+_BACK = """
+SELECT coalesce(max(last_sequence), -1) FROM (
+    SELECT last_sequence, sum(rows_total) OVER (ORDER BY last_sequence DESC) AS rows FROM batches
+    WHERE partition = $partition AND last_sequence <= $after
+) WHERE rows > $rows
+"""
 _ROWS = """
 SELECT {columns} FROM {table}
 WHERE partition = $partition AND sequence_number > $after AND sequence_number <= $until
@@ -46,7 +52,9 @@ ORDER BY sequence_number, item
 """
 
 
-def refill(lake: Lake, kind: Kind, partition: str, after: int, until: int, rows_max: int) -> Generator[Post]:
+def refill(
+    lake: Lake, kind: Kind, partition: str, after: int, until: int, rows_max: int, *, replaces: bool = False
+) -> Generator[Post]:
     """Yield the lake's rows of (after, until] as posts that follow one another; the last one ends at `until`.
 
     Args:
@@ -56,14 +64,19 @@ def refill(lake: Lake, kind: Kind, partition: str, after: int, until: int, rows_
         after: The API has everything up to here.
         until: The end, an envelope that `batches` has sealed.
         rows_max: Rows in one post, unless one envelope made more.
+        replaces: The API may hold other rows in the range. A latest value that is taken back uncovers an older one, so
+            these are looked for some way before it.
 
     Raises:
         LakeError: The lake cannot be read.
     """
-    # Tables of this process's own, so that the flow's commits never wait for a refill to read a log.
-    names = ("batches", _TABLES[kind])
     with reported(f"read {kind} of {partition} for the API"):
-        contents = {name: _contents(lake, name, partition, after, until) for name in names}
+        if replaces and kind == "latest":
+            with connect(lake, {"batches": _contents(lake, "batches", partition, -1, after)}) as connection:
+                found = connection.sql(_BACK, params={"partition": partition, "after": after, "rows": READINGS_MAX})
+                after = found.fetchall()[0][0]
+        # Tables of this process's own, so that the flow's commits never wait for a refill to read a log.
+        contents = {name: _contents(lake, name, partition, after, until) for name in ("batches", _TABLES[kind])}
         with connect(lake, contents) as connection:
             connection.execute("SET threads = 1")
             for last in _borders(connection, kind, partition, after, until, rows_max):
