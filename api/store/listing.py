@@ -47,7 +47,7 @@ async def alarms(connection: AsyncConnection, where: AlarmFilter, *, limit: int,
     rows = [stored_of(row) for row in await connection.execute(statement)]
     last = rows[limit - 1].alarm if len(rows) > limit else None
     following = None if last is None else cursors.made("alarms", (last.raised_time, last.alarm_id))
-    return Page([view(row) for row in rows[:limit]], following)
+    return Page(view(rows[:limit]), following)
 
 
 async def _planned(
@@ -122,7 +122,7 @@ def _unindexed(states: frozenset[str], priorities: frozenset[str]) -> tuple[Colu
 async def alarm(connection: AsyncConnection, alarm_id: str) -> dict[str, Any] | None:
     """Return one alarm; see HotStore.alarm."""
     found = await load(connection, [clean(alarm_id)], lock=False)
-    return next(map(view, found.values()), None)
+    return next(iter(view(list(found.values()))), None)
 
 
 async def history(connection: AsyncConnection, alarm_id: str) -> list[dict[str, Any]] | None:

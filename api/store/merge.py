@@ -113,10 +113,12 @@ async def merge(
             alarms[row.alarm_id] = of_transition(row) if alarm is None else with_transition(alarm, row)
     for alarm_id in affected:
         if alarm_id not in again:
-            folded[alarm_id] = of_fold(alarms[alarm_id], retracted=False, committed=provisional_after)
+            seq = affected[alarm_id]
+            folded[alarm_id] = of_fold(alarms[alarm_id], retracted=False, committed=provisional_after, seq=seq)
     async for alarm, retracted in refolded(connection, sorted(again & affected.keys())):
-        folded[alarm.alarm_id] = of_fold(alarm, retracted=retracted, committed=provisional_after)
-    await publish(connection, [folded[each]._replace(seq=seq) for each, seq in affected.items()], known, time=time)
+        seq = affected[alarm.alarm_id]
+        folded[alarm.alarm_id] = of_fold(alarm, retracted=retracted, committed=provisional_after, seq=seq)
+    await publish(connection, [folded[alarm_id] for alarm_id in affected], known, time=time)
     return Merged(len(new), [(row.alarm_id, row.step) for row in retract], len(affected))
 
 

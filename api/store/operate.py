@@ -49,7 +49,7 @@ async def acknowledge(
     await connection.execute(schema.actions.insert(), row)
     await publish(connection, [stored], {alarm_id: known}, time=time)
     await audit(connection, time=time, actor=actor, action=ACTION, subject=alarm_id, detail={"comment": comment})
-    shown = view(stored)
+    [shown] = view([stored])
     if idempotency_key is not None:
         answer_row = {"key": idempotency_key, "request_sha256": request, "answer": encoded(shown)}
         await connection.execute(schema.answers.insert(), {"actor": actor, "time": time, **answer_row})

@@ -10,7 +10,7 @@ from sqlalchemy import Row, bindparam, select, update
 
 from api.store import schema
 from api.store.bulk import among, change, cut, or_update, put
-from api.store.clock import maybe_text_of, text_of
+from api.store.clock import texts_of
 from api.store.fold import RETRACTED, Alarm, state_of
 
 if TYPE_CHECKING:
@@ -47,30 +47,40 @@ def stored_of(row: Row[Any]) -> Stored:
     return Stored(Alarm._make(values[:-3]), values[-3], bool(values[-2]), values[-1])
 
 
-def of_fold(alarm: Alarm, *, retracted: bool, committed: int) -> Stored:
-    """Return the row of an alarm, whose seq it does not have yet."""
-    return Stored(
-        alarm, RETRACTED if retracted else state_of(alarm), not retracted and alarm.sequence_last > committed, 0
+def of_fold(alarm: Alarm, *, retracted: bool, committed: int, seq: int) -> Stored:
+    """Return the row of an alarm."""
+    provisional = not retracted and alarm.sequence_last > committed
+    return Stored(alarm, RETRACTED if retracted else state_of(alarm), provisional, seq)
+
+
+def view(rows: Sequence[Stored]) -> list[dict[str, Any]]:
+    """Return alarms as the API shows them."""
+    alarms = [row.alarm for row in rows]
+    onset, raised, cleared, acknowledged = (
+        texts_of([getattr(alarm, name) for alarm in alarms])
+        for name in ("onset_time", "raised_time", "cleared_time", "acknowledged_time")
     )
+    return list(map(_view, rows, onset, raised, cleared, acknowledged))
 
 
-def view(stored: Stored) -> dict[str, Any]:
-    """Return an alarm as the API shows it."""
+def _view(
+    stored: Stored, onset: str | None, raised: str | None, cleared: str | None, acknowledged: str | None
+) -> dict[str, Any]:
     alarm, state, provisional, seq = stored
     shown = {
         "alarm_id": alarm.alarm_id,
-        "state": state_of(alarm),
-        "active": alarm.cleared_time is None,
-        "acknowledged": alarm.acknowledged_by is not None,
+        "state": state_of(alarm) if state == RETRACTED else state,
+        "active": cleared is None,
+        "acknowledged": acknowledged is not None,
         "priority": alarm.priority,
         "device": alarm.device,
         "metric": alarm.metric,
         "asset": alarm.asset,
         "alarm_rule": alarm.alarm_rule,
         "message": alarm.message,
-        "onset_time": text_of(alarm.onset_time),
-        "raised_time": text_of(alarm.raised_time),
-        "cleared_time": maybe_text_of(alarm.cleared_time),
+        "onset_time": onset,
+        "raised_time": raised,
+        "cleared_time": cleared,
         "value": alarm.value,
         "threshold": alarm.threshold,
         "peak": alarm.peak,
@@ -80,7 +90,7 @@ def view(stored: Stored) -> dict[str, Any]:
         "provisional": provisional,
         "seq": seq,
         "acknowledged_by": alarm.acknowledged_by,
-        "acknowledged_time": maybe_text_of(alarm.acknowledged_time),
+        "acknowledged_time": acknowledged,
         "comment": alarm.comment,
     }
     if state == RETRACTED:
@@ -132,7 +142,7 @@ async def publish(
     await put(connection, schema.alarms, _columns(new))
     await change(connection, schema.alarms, "alarm_id", kept | {"alarm_id": columns["alarm_id"]})
     await put(connection, schema.alarms, _columns(moved), or_update(schema.alarms, ("alarm_id",)))
-    shown = [encoded(view(row)) for row in rows]
+    shown = list(map(encoded, view(rows)))
     seqs = [row.seq for row in rows]
     await put(connection, schema.changes, {"seq": seqs, "time": [time] * len(rows), "alarm": shown})
 

@@ -107,6 +107,7 @@ def _alarms() -> None:
         some("provisional", sa.Boolean()),
         some("seq", NUMBER),
         sa.PrimaryKeyConstraint("alarm_id"),
+        postgresql_with={"fillfactor": 60},
     )
     op.create_index("alarms_by_asset", "alarms", ["asset"])
     op.create_index("alarms_by_device", "alarms", ["device", NEWEST, "alarm_id"])
