@@ -94,7 +94,9 @@ class Process:
         if self.resume.state_sequence >= 0:
             told = plant.state_info(lake.state(partition, self.resume.state_sequence))
             self.operator.last, self.operator.seen = told["last_sequence"], told["seen"]
-        self.alerts = AlertSink(Client(url, Secret(f"file:{key}"), ca_file), lake, queue_rows_max=queue_rows_max)
+        self.alerts = AlertSink(
+            Client(url, Secret(f"file:{key}"), ca_file), lake, queue_rows_max=queue_rows_max, windows_days=36_500
+        )
         self.sink = LakeSink(lake, flush_interval_s=3_600, flush_rows_max=10**9, on_committed=self.alerts.on_committed)
 
     def go(self, last: int, *, step: int = 3) -> None:

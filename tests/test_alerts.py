@@ -73,7 +73,7 @@ def test_what_comes_while_a_post_is_under_way_goes_into_one(lake, recorder, key)
 
 
 def test_marks_move_where_there_are_no_rows(lake, recorder, key, monkeypatch):
-    monkeypatch.setattr("alumicatalyst.sinks.alerts_poster.MARK_S", 0.02)
+    monkeypatch.setattr("alumicatalyst.sinks.alerts_held.MARK_S", 0.02)
     process = Process(lake, recorder.url, key)
     for last in (3, 5, 8):
         process.go(last)

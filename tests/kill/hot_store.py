@@ -123,7 +123,11 @@ class HotGround:
         (ground.folder / "ingest").write_text(make_key(database_url, "flow", "ingest"))
         key = make_key(database_url, "reader", "read")
         self._reader = httpx.Client(headers={"Authorization": f"Bearer {key}"}, timeout=30)
-        ground.settings |= {"api__url": self.api.url, "api__key": f"file:{ground.folder / 'ingest'}"}
+        ground.settings |= {
+            "api__url": self.api.url,
+            "api__key": f"file:{ground.folder / 'ingest'}",
+            "api__retention_days": RETENTION_DAYS,
+        }
 
     @classmethod
     @contextlib.contextmanager

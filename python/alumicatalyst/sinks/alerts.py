@@ -36,6 +36,7 @@ _DRAIN_FAILURES_MAX = 3
 _ABORT_S = 1.0
 _LOOK_S = 0.5
 _DEFECT_PAUSE_S = 5.0
+_DAY_S = 86_400.0
 
 _log = get_logger(__name__)
 
@@ -47,20 +48,22 @@ class AlertSink:
         client: The way to the API.
         lake: Where refills come from.
         queue_rows_max: Rows of one kind that wait at most; beyond it a partition's are dropped, and come from the lake.
+        windows_days: For how long the API keeps windows, so that older ones need not come from the lake.
 
     Example:
-        >>> sink = AlertSink(Client("http://127.0.0.1:8040", Secret("env:KEY")), lake, queue_rows_max=100_000)
+        >>> client = Client("http://127.0.0.1:8040", Secret("env:KEY"))
+        >>> sink = AlertSink(client, lake, queue_rows_max=100_000, windows_days=7)
         >>> sink.offer(item)
         >>> sink.close()
     """
 
-    def __init__(self, client: Client, lake: Lake, *, queue_rows_max: int) -> None:
+    def __init__(self, client: Client, lake: Lake, *, queue_rows_max: int, windows_days: float) -> None:
         self._queue_rows_max = queue_rows_max
         self._wake = threading.Condition()
         self._held: dict[str, Held] = {}
         self._changed = False
         self._until_s: float | None = None
-        self._poster = Poster(client, lake, self._held, self._wake)
+        self._poster = Poster(client, lake, self._held, self._wake, windows_days * _DAY_S)
         self._thread: threading.Thread | None = None
 
     @classmethod
@@ -73,7 +76,7 @@ class AlertSink:
         from alumicatalyst.sinks.alerts_client import Client
 
         client = Client(settings.url, settings.key, settings.ca_file)
-        return cls(client, lake, queue_rows_max=settings.queue_rows_max)
+        return cls(client, lake, queue_rows_max=settings.queue_rows_max, windows_days=settings.retention_days)
 
     def offer(self, item: Analysed) -> None:
         """Take an output's rows into the queue; never waits for anything but the queue's lock."""

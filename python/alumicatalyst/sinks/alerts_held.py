@@ -19,6 +19,15 @@ if TYPE_CHECKING:
 
 KINDS: Final[tuple[Kind, ...]] = ("alarms", "windows", "latest")
 
+# Alarms never wait for company. The others gather a little while the API is busy with them anyway.
+PACE_S: Final[dict[Kind, float]] = {"alarms": 0.0, "windows": 0.05, "latest": 0.25}
+
+MARK_S = 1.0
+"""How long the API's marks may lag where there are no rows to post."""
+
+ASK_S = 30.0
+"""After so long without a post an idle partition asks whether the API still has it."""
+
 COMMITS_MAX = 256
 """Commits of the lake that wait to be told; of more only the newest, and the API then asks for what it lacks."""
 
@@ -83,6 +92,22 @@ class Held:
         if len(self.commits) >= COMMITS_MAX:
             self.commits.clear()
         self.commits.append(commit)
+
+    def due(self, kind: Kind, *, draining: bool) -> float | None:
+        """Return when a lane's next post of its own is due; None: not before a refill, or anything comes."""
+        lane = self.lanes[kind]
+        if lane.blocked or max(lane.last, self.sealed) < 0 or (kind == "alarms" and lane.last < 0):
+            return None
+        if lane.mark is None or (draining and lane.last > lane.mark):
+            due = 0.0  # The first contact, or the last.
+        elif lane.last <= lane.mark:
+            due = lane.answered_s + ASK_S
+        elif kind == "alarms" and self.commits and lane.mark < self.commits[0].last:
+            due = 0.0  # A commit can be told only when the API has its alarms, or knows that there are none.
+        else:
+            pace = 0.0 if lane.rows >= lane.post_rows_max else PACE_S[kind]
+            due = (lane.since_s or 0.0) + (pace if lane.rows else MARK_S)
+        return max(due, lane.not_before_s)
 
     def next_commit(self) -> Commit | None:
         """Return the commit to be told now.

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, replace
 from functools import partial
 from operator import itemgetter
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from alumicatalyst import metrics
 from alumicatalyst.errors import AlumicatalystError
@@ -14,7 +14,7 @@ from alumicatalyst.log import get_logger
 from alumicatalyst.sinks.alerts_client import ApiFailure, Gap, Mismatch, Post, Taken
 from alumicatalyst.sinks.alerts_condition import Condition
 from alumicatalyst.sinks.alerts_held import KINDS, transitions_digest
-from alumicatalyst.sinks.alerts_refill import refill
+from alumicatalyst.sinks.alerts_refill import Wanted, refill
 from alumicatalyst.sinks.alerts_rows import plain
 
 if TYPE_CHECKING:
@@ -29,15 +29,6 @@ if TYPE_CHECKING:
     from alumicatalyst.sinks.alerts_lane import Lane
 
     _Job = Callable[[], None]
-
-# Alarms never wait for company. The others gather a little while the API is busy with them anyway.
-PACE_S: Final[dict[Kind, float]] = {"alarms": 0.0, "windows": 0.05, "latest": 0.25}
-
-MARK_S = 1.0
-"""How long the API's marks may lag where there are no rows to post."""
-
-ASK_S = 30.0
-"""After so long without a post an idle partition asks whether the API still has it."""
 
 LANE_PAUSE_S = 5.0
 """Pause of one kind after the API, or the lake, would not have or give its rows."""
@@ -69,10 +60,14 @@ class Poster:
         lake: Where refills come from.
         held: The partitions; filled by the flow's threads.
         lock: Guards `held`; never held during a post.
+        windows_s: Windows that ended longer ago are not refilled.
     """
 
-    def __init__(self, client: Client, lake: Lake, held: dict[str, Held], lock: threading.Condition) -> None:
+    def __init__(
+        self, client: Client, lake: Lake, held: dict[str, Held], lock: threading.Condition, windows_s: float
+    ) -> None:
         self._client, self._lake, self._held, self._lock = client, lake, held, lock
+        self._windows_s = windows_s
         self.condition = Condition("anything")
         self._conditions = {what: Condition(what) for what in (*KINDS, "commits")}
         self._paused_until = 0.0
@@ -124,7 +119,7 @@ class Poster:
                 if range_ is not None:
                     others.append((lane.not_before_s, partial(self._refill, held, kind, range_)))
                     continue
-                due = self._due(held, lane, draining=draining)
+                due = held.due(kind, draining=draining)
                 if due is not None:
                     place = urgent if kind == "alarms" and lane.rows else others
                     place.append((due, partial(self._post, held, lane)))
@@ -139,22 +134,6 @@ class Poster:
                 self._was_urgent = jobs is urgent
                 return first[1], 0.0
         return None, max(0.001, min((at for at, _ in (*urgent, *others)), default=now + _IDLE_S) - now)
-
-    @staticmethod
-    def _due(held: Held, lane: Lane, *, draining: bool) -> float | None:
-        """Return when a lane's next post of its own is due."""
-        if lane.blocked or max(lane.last, held.sealed) < 0 or (lane.kind == "alarms" and lane.last < 0):
-            return None
-        if lane.mark is None or (draining and lane.last > lane.mark):
-            due = 0.0  # The first contact, or the last.
-        elif lane.last <= lane.mark:
-            due = lane.answered_s + ASK_S
-        elif lane.kind == "alarms" and held.commits and lane.mark < held.commits[0].last:
-            due = 0.0  # A commit can be told only when the API has its alarms, or knows that there are none.
-        else:
-            pace = 0.0 if lane.rows >= lane.post_rows_max else PACE_S[lane.kind]
-            due = (lane.since_s or 0.0) + (pace if lane.rows else MARK_S)
-        return max(due, lane.not_before_s)
 
     # ------------------------------------------------------------------ the jobs
 
@@ -233,8 +212,9 @@ class Poster:
             under_way = None
         try:
             if under_way is None:
-                replaces = lane.doubt is not None
-                posts = refill(self._lake, kind, held.partition, *range_, lane.post_rows_max, replaces=replaces)
+                since_us = int((time.time() - self._windows_s) * 1e6)
+                wanted = Wanted(kind, held.partition, *range_, replaces=lane.doubt is not None, since_us=since_us)
+                posts = refill(self._lake, wanted, lane.post_rows_max)
                 under_way = self._refills[name] = _Refill(held, range_[1], posts)
             under_way.post = under_way.post or next(under_way.posts)
         except AlumicatalystError as error:
@@ -266,15 +246,15 @@ class Poster:
                 held.on_refilled(kind, post.last, answer.mark, now)
             else:
                 held.on_gap(kind, answer)
-            wanted = held.refill_range(kind) is not None
+            goes_on = held.refill_range(kind) is not None
         self._note(held)
         if isinstance(answer, Taken):
             metrics.ALERTS_REFILLED_ROWS.labels(kind).inc(post.table.num_rows)
             under_way.rows += post.table.num_rows
-        if isinstance(answer, Gap) or post.last >= under_way.until or not wanted:
+        if isinstance(answer, Gap) or post.last >= under_way.until or not goes_on:
             _log.info("api refilled", partition=held.partition, kind=kind, mark=lane.mark, rows=under_way.rows)
             self._end_refill(name)
-            lane.not_before_s = now + REGAP_S * wanted
+            lane.not_before_s = now + REGAP_S * goes_on
 
     def _refused(self, lane: Lane, rows: int, error: ApiFailure) -> None:
         """Make smaller posts after one that was too large; leave the lane alone for a while after anything else."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -25,7 +26,11 @@ READINGS_MAX = 2_000_000
 """Readings that are looked through for the latest values of one piece: about a second's work."""
 
 _TABLES: Final[dict[Kind, str]] = {"alarms": "alarms", "windows": "windows", "latest": "readings"}
-_COUNTS: Final[dict[Kind, str]] = {"alarms": "rows_alarms", "windows": "rows_windows", "latest": "rows_total"}
+_COUNTS: Final[dict[Kind, str]] = {
+    "alarms": "rows_alarms",
+    "windows": "CASE WHEN epoch_us(enqueued_time_max) >= $since_us THEN rows_windows ELSE 0 END",
+    "latest": "rows_total",
+}
 
 _BORDERS = """
 SELECT last_sequence, {count} AS rows FROM batches
@@ -37,56 +42,82 @@ SELECT coalesce(max(last_sequence), -1) FROM (
     WHERE partition = $partition AND last_sequence <= $after
 ) WHERE rows > $rows
 """
-_ROWS = """
-SELECT {columns} FROM {table}
+_ALARMS = """
+SELECT {columns} FROM alarms
 WHERE partition = $partition AND sequence_number > $after AND sequence_number <= $until
+ORDER BY sequence_number, item
+"""
+_WINDOWS = """
+SELECT {columns} FROM windows
+WHERE partition = $partition AND sequence_number > $after AND sequence_number <= $until
+    AND epoch_us(window_end) >= $since_us
 ORDER BY sequence_number, item
 """
 # The newest in-order reading of a series is the first one that arrived with its greatest event time: in order means
 # after all that came before.
 _LATEST = """
-SELECT {columns} FROM {table}
+SELECT {columns} FROM readings
 WHERE partition = $partition AND sequence_number > $after AND sequence_number <= $until AND outcome <> 'duplicate'
 QUALIFY row_number() OVER (PARTITION BY device, metric ORDER BY event_time DESC, sequence_number, item) = 1
 ORDER BY sequence_number, item
 """
+_QUERIES: Final[dict[Kind, str]] = {"alarms": _ALARMS, "windows": _WINDOWS, "latest": _LATEST}
 
 
-def refill(
-    lake: Lake, kind: Kind, partition: str, after: int, until: int, rows_max: int, *, replaces: bool = False
-) -> Generator[Post]:
-    """Yield the lake's rows of (after, until] as posts that follow one another; the last one ends at `until`.
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What to read: the rows of a kind of a partition in (after, until].
 
-    Args:
-        lake: The lake; `batches` has sealed `until`.
-        kind: Which rows.
-        partition: Whose.
-        after: The API has everything up to here.
+    Attributes:
         until: The end, an envelope that `batches` has sealed.
-        rows_max: Rows in one post, unless one envelope made more.
         replaces: The API may hold other rows in the range. A latest value that is taken back uncovers an older one, so
             these are looked for some way before it.
+        since_us: Windows that ended earlier are left out: the API would remove them again.
+    """
+
+    kind: Kind
+    partition: str
+    after: int
+    until: int
+    replaces: bool = False
+    since_us: int = 0
+
+
+def refill(lake: Lake, wanted: Wanted, rows_max: int) -> Generator[Post]:
+    """Yield the lake's rows as posts that follow one another, the last one up to the end of the range.
+
+    Args:
+        lake: The lake.
+        wanted: Which rows.
+        rows_max: Rows in one post, unless one envelope made more.
 
     Raises:
         LakeError: The lake cannot be read.
     """
-    with reported(f"read {kind} of {partition} for the API"):
-        if replaces and kind == "latest":
-            with connect(lake, {"batches": _contents(lake, "batches", partition, -1, after)}) as connection:
-                found = connection.sql(_BACK, params={"partition": partition, "after": after, "rows": READINGS_MAX})
-                after = found.fetchall()[0][0]
+    with reported(f"read {wanted.kind} of {wanted.partition} for the API"):
+        if wanted.replaces and wanted.kind == "latest":
+            wanted = replace(wanted, after=_further_back(lake, wanted))
         # Tables of this process's own, so that the flow's commits never wait for a refill to read a log.
-        contents = {name: _contents(lake, name, partition, after, until) for name in ("batches", _TABLES[kind])}
+        contents = {name: _contents(lake, name, wanted) for name in ("batches", _TABLES[wanted.kind])}
         with connect(lake, contents) as connection:
             connection.execute("SET threads = 1")
-            for last in _borders(connection, kind, partition, after, until, rows_max):
-                rows = _read(connection, kind, partition, after, last)
+            after = wanted.after
+            for last in _borders(connection, wanted, rows_max):
+                rows = _read(connection, replace(wanted, after=after, until=last))
                 for follows, part_last, part in _cut(rows, after, last, rows_max):
-                    yield Post(kind, partition, follows, part_last, part, committed=True)
+                    yield Post(wanted.kind, wanted.partition, follows, part_last, part, committed=True)
                 after = last
 
 
-def _contents(lake: Lake, name: str, partition: str, after: int, until: int) -> Contents:
+def _further_back(lake: Lake, wanted: Wanted) -> int:
+    """Return where to begin so that about as many readings as are looked through at once come before the range."""
+    before = replace(wanted, after=-1, until=wanted.after)
+    with connect(lake, {"batches": _contents(lake, "batches", before)}) as connection:
+        parameters = {"partition": wanted.partition, "after": wanted.after, "rows": READINGS_MAX}
+        return int(connection.sql(_BACK, params=parameters).fetchall()[0][0])
+
+
+def _contents(lake: Lake, name: str, wanted: Wanted) -> Contents:
     """Return the files of a table that may hold rows of a partition's range, by the log's statistics."""
     from deltalake import DeltaTable
 
@@ -99,6 +130,7 @@ def _contents(lake: Lake, name: str, partition: str, after: int, until: int) -> 
             return [default] * files.num_rows
         return [default if value is None else value for value in files.column(column).to_pylist()]
 
+    partition, after, until = wanted.partition, wanted.after, wanted.until
     kept = [
         path
         for path, lowest, highest, low, high in zip(
@@ -114,29 +146,31 @@ def _contents(lake: Lake, name: str, partition: str, after: int, until: int) -> 
     return Contents(Snapshot(table.version(), {}), kept, [], 0)
 
 
-def _borders(
-    connection: duckdb.DuckDBPyConnection, kind: Kind, partition: str, after: int, until: int, rows_max: int
-) -> list[int]:
+def _borders(connection: duckdb.DuckDBPyConnection, wanted: Wanted, rows_max: int) -> list[int]:
     """Return where to cut so that what is read at once is bounded, by the counts of `batches`."""
-    limit = READINGS_MAX if kind == "latest" else rows_max
-    query = _BORDERS.format(count=_COUNTS[kind])
-    sealed = connection.sql(query, params={"partition": partition, "after": after, "until": until}).fetchall()
-    borders, rows, former = [], 0, after
+    limit = READINGS_MAX if wanted.kind == "latest" else rows_max
+    sealed = connection.sql(_BORDERS.format(count=_COUNTS[wanted.kind]), params=_parameters(wanted)).fetchall()
+    borders, rows, former = [], 0, wanted.after
     for last, count in sealed:
-        if rows + count > limit and former > after and former not in borders:
+        if rows and rows + count > limit:
             borders.append(former)
             rows = 0
         rows += count
         former = last
-    return [*(border for border in borders if border < until), until]
+    return [*(border for border in borders if border < wanted.until), wanted.until]
 
 
-def _read(connection: duckdb.DuckDBPyConnection, kind: Kind, partition: str, after: int, until: int) -> pa.Table:
-    schema = plain_schema(kind)
-    columns = ", ".join(f'"{name}"' for name in schema.names)
-    query = (_LATEST if kind == "latest" else _ROWS).format(columns=columns, table=_TABLES[kind])
-    found = connection.sql(query, params={"partition": partition, "after": after, "until": until})
+def _read(connection: duckdb.DuckDBPyConnection, wanted: Wanted) -> pa.Table:
+    schema = plain_schema(wanted.kind)
+    query = _QUERIES[wanted.kind].format(columns=", ".join(f'"{name}"' for name in schema.names))
+    found = connection.sql(query, params=_parameters(wanted))
     return found.to_arrow_table().cast(schema).combine_chunks()
+
+
+def _parameters(wanted: Wanted) -> dict[str, str | int]:
+    """Return what the queries name; DuckDB refuses a value that a query has no use for."""
+    named: dict[str, str | int] = {"partition": wanted.partition, "after": wanted.after, "until": wanted.until}
+    return named | ({"since_us": wanted.since_us} if wanted.kind == "windows" else {})
 
 
 def _cut(rows: pa.Table, after: int, until: int, rows_max: int) -> Iterator[tuple[int, int, pa.Table]]:
