@@ -18,6 +18,7 @@ from alumicatalyst.lake import Lake
 from alumicatalyst.lake.doctor import examine
 from alumicatalyst.operator import COMMAS_MAX, _edges_between_rows
 from alumicatalyst.sources import envelopes
+from tests.recorder import KEY, Recorder
 
 ROOT = Path(__file__).parents[1]
 LOOP = [sys.executable, "-m", "alumicatalyst.cli.main", "run", "--runner", "loop"]
@@ -79,6 +80,47 @@ def test_i5_a_run_begun_by_one_runner_is_continued_by_the_other_and_drains_on_si
     assert report.ok, report.checks
     # A drain writes a state at the mark, so that nothing is replayed: each start begins right after it.
     assert {partition["partition"] for partition in report.partitions} == set(seen)
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("command", [LOOP, BYTEWAX, [*BYTEWAX, "-w", "2"]])
+def test_alarms_are_offered_ahead_of_the_commit_on_either_runner(tmp_path, command):
+    (tmp_path / "key").write_text(KEY)
+    with Recorder() as recorder:
+        process = start(
+            command,
+            tmp_path / "lake",
+            ALUMICATALYST_API__URL=recorder.url,
+            ALUMICATALYST_API__KEY=f"file:{tmp_path}/key",
+        )
+        try:
+            recorder.wait_until(lambda it: sum(post["what"] == "commits" for post in it.posts) >= 3, 60)
+            process.send_signal(signal.SIGTERM)
+            _, log = process.communicate(timeout=30)
+        finally:
+            process.kill()
+            process.wait()
+        assert process.returncode == 0, log
+        assert "leaked" not in log, "whatever the thread uses is let go of before Python ends"
+        now = marks(tmp_path / "lake")
+        for partition, mark in now.items():
+            for kind in ("alarms", "windows", "latest", "committed"):
+                assert recorder.mark(kind, partition) == mark, "drained to the end"
+        # Had an output been committed before it was offered, its commit would have been told too early: a mismatch,
+        # after which the alarms come from the lake.
+        assert not any(post.get("committed") for post in recorder.posts)
+        assert recorder.latest
+
+
+@pytest.mark.timeout(60)
+def test_a_key_that_cannot_be_read_stops_the_flow_before_it_takes_anything(tmp_path):
+    process = start(
+        LOOP, tmp_path / "lake", ALUMICATALYST_API__URL="http://127.0.0.1:1", ALUMICATALYST_API__KEY="file:absent"
+    )
+    _, log = process.communicate(timeout=30)
+    assert process.returncode == 2, log
+    assert "couldn't read secret file:absent" in log
+    assert marks(tmp_path / "lake") == {}
 
 
 @pytest.mark.timeout(120)
@@ -152,7 +194,7 @@ def test_i2_an_output_survives_the_way_between_processes(tmp_path):
     moved = pickle.loads(pickle.dumps(outputs, protocol=4))
     for was, now in zip(outputs, moved, strict=True):
         assert (now.follows, now.first, now.last) == (was.follows, was.first, was.last)
-        for table in ("readings", "windows", "alarms", "rejected", "counts"):
+        for table in ("readings", "windows", "alarms", "latest", "rejected", "counts"):
             assert isinstance(getattr(now, table), pa.RecordBatch)
             assert getattr(now, table).equals(getattr(was, table))
     assert sum(output.readings.num_rows for output in outputs) > 0
