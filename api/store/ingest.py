@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from api.store.contract import Kind, Marks
 
 # Rows that are Python objects at a time: larger parts are hardly faster, and hold up the event loop.
-PART = 2_000
+PART = 4_000
 _WINDOWS = or_update(schema.windows, ("device", "metric", "window_start", "window_name", "partition"))
 _LATEST = or_update(
     schema.latest,
