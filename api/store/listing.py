@@ -9,7 +9,7 @@ from __future__ import annotations
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import and_, func, not_, or_, select, union_all
+from sqlalchemy import and_, false, func, not_, or_, select, union_all
 
 from api.store import cursor as cursors
 from api.store import schema
@@ -35,6 +35,8 @@ _UNCONFIRMED = select(_T.alarm_id).join(
 )
 # Up to as many alarms are sorted; what there is more of is met soon enough by walking in the order of the list.
 RARE = 1_000
+# As many assets are walked side by side; below more of them there are enough alarms to meet some in any walk.
+ASSETS = 32
 
 
 async def alarms(connection: AsyncConnection, where: AlarmFilter, *, limit: int, cursor: str | None) -> Page:
@@ -62,25 +64,41 @@ async def _planned(
     if where.device is not None:
         # A device has few alarms: they are looked through in order.
         return every.where(*conditions, *_unindexed(states, priorities))
-    rare = [select(_A.alarm_id).where(_below(clean(where.asset)))] if where.asset is not None else []
-    rare += [_UNCONFIRMED] if where.provisional else []
-    for few in rare:
-        found = few.limit(RARE + 1)
-        number = (await connection.execute(select(func.count()).select_from(found.subquery()))).scalar_one()
-        if number <= RARE:
-            return every.where(_A.alarm_id.in_(found), *conditions, *_unindexed(states, priorities))
+    if where.provisional:
+        found = select(func.count()).select_from(_UNCONFIRMED.limit(RARE + 1).subquery())
+        if (await connection.execute(found)).scalar_one() <= RARE:
+            return every.where(_A.alarm_id.in_(_UNCONFIRMED), *conditions, *_unindexed(states, priorities))
+    if where.asset is not None:
+        assets = [row[0] for row in await connection.execute(_assets(_below(clean(where.asset))))]
+        if len(assets) <= ASSETS:
+            rest = (*conditions, *_unindexed(states, priorities))
+            return every.where(_first([(_A.asset == asset, *rest) for asset in assets], limit))
     if not where.states and not where.priorities:
         return every.where(*conditions, _A.state != RETRACTED)
-    # One walk for each state and priority, all in the list's order: their first rows hold the first of the list.
-    walks = [
-        select(_A.alarm_id)
-        .where(_A.state == state, _A.priority == priority, *conditions)
-        .order_by(*_ORDER)
-        .limit(limit)
-        .subquery()
-        for state, priority in product(sorted(states), sorted(priorities))
-    ]
-    return every.where(_A.alarm_id.in_(union_all(*(select(walk.c.alarm_id) for walk in walks))))
+    pairs = product(sorted(states), sorted(priorities))
+    return every.where(_first([(_A.state == state, _A.priority == each, *conditions) for state, each in pairs], limit))
+
+
+def _first(each: list[tuple[ColumnElement[bool], ...]], limit: int) -> ColumnElement[bool]:
+    """Return the condition for the first alarms of several walks, each in the list's order through an index.
+
+    The first of the list are among them.
+    """
+    if not each:
+        return false()
+    walks = (select(_A.alarm_id).where(*some).order_by(*_ORDER).limit(limit).subquery() for some in each)
+    return _A.alarm_id.in_(union_all(*(select(walk.c.alarm_id) for walk in walks)))
+
+
+def _assets(below: ColumnElement[bool]) -> Select[Any]:
+    """Return the query for the assets that have alarms, and one too many if they are too many.
+
+    Each is found from the one before, as neither database skips by itself from one value of an index to the next.
+    """
+    first = select(func.min(_A.asset).label("asset")).where(below).cte("assets", recursive=True)
+    following = select(func.min(_A.asset)).where(below, _A.asset > first.c.asset).scalar_subquery()
+    found = first.union_all(select(following).where(first.c.asset.is_not(None)))
+    return select(found.c.asset).where(found.c.asset.is_not(None)).limit(ASSETS + 1)
 
 
 def _conditions(where: AlarmFilter) -> list[ColumnElement[bool]]:

@@ -125,7 +125,7 @@ alarms = Table(
 Index("alarms_by_raised", desc(alarms.c.raised_time), alarms.c.alarm_id)
 Index("alarms_by_state", alarms.c.state, alarms.c.priority, desc(alarms.c.raised_time), alarms.c.alarm_id)
 Index("alarms_by_device", alarms.c.device, desc(alarms.c.raised_time), alarms.c.alarm_id)
-Index("alarms_by_asset", alarms.c.asset)
+Index("alarms_by_asset", alarms.c.asset, desc(alarms.c.raised_time), alarms.c.alarm_id)
 
 windows = Table(
     "windows",

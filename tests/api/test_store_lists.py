@@ -135,6 +135,7 @@ async def test_a_filter_lists_what_a_loop_would(
 ) -> None:
     # Where few match, and where many do, the question takes another form.
     monkeypatch.setattr(listing, "RARE", rare)
+    monkeypatch.setattr(listing, "ASSETS", min(rare, 32))
     alarms = await filled(hot_store, 150, seed=1)
     for name, (where, matches) in FILTERS.items():
         wanted = [each["alarm_id"] for each in alarms if matches(each)]
@@ -265,16 +266,18 @@ async def test_sqlite_answers_a_list_of_alarms_from_an_index(tmp_path: Path) -> 
         AlarmFilter(): "alarms_by_raised",
         AlarmFilter(device="pot-1", states=frozenset({"normal"})): "alarms_by_device",
         AlarmFilter(states=frozenset({"normal"})): "alarms_by_state",
+        AlarmFilter(asset="a/b"): "alarms_by_asset",
     }
+    await filled(store, 20, seed=3)
     for where, index in indexes.items():
 
         async def explained(connection: Any, where: AlarmFilter = where) -> str:
             statement = await listing._planned(connection, where, listing._conditions(where), 10)
-            text = str(statement.compile(connection.sync_connection, compile_kwargs={"literal_binds": True}))
+            text = str(statement.compile(dialect=connection.dialect, compile_kwargs={"literal_binds": True}))
             return str((await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}")).all())
 
         plan = await store._database.read(explained)
         assert index in plan
         # The first rows of several walks are few, and are put in order.
-        assert ("TEMP B-TREE FOR ORDER BY" in plan) == (index == "alarms_by_state")
+        assert ("TEMP B-TREE FOR ORDER BY" in plan) == (index in {"alarms_by_state", "alarms_by_asset"})
     await store.close()

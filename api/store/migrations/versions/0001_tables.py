@@ -109,7 +109,7 @@ def _alarms() -> None:
         sa.PrimaryKeyConstraint("alarm_id"),
         postgresql_with={"fillfactor": 60},
     )
-    op.create_index("alarms_by_asset", "alarms", ["asset"])
+    op.create_index("alarms_by_asset", "alarms", ["asset", NEWEST, "alarm_id"])
     op.create_index("alarms_by_device", "alarms", ["device", NEWEST, "alarm_id"])
     op.create_index("alarms_by_raised", "alarms", [NEWEST, "alarm_id"])
     op.create_index("alarms_by_state", "alarms", ["state", "priority", NEWEST, "alarm_id"])
