@@ -1,4 +1,4 @@
-"""Connections and transactions of the hot store on SQLite and PostgreSQL, and what their failures mean.
+"""Transactions of the hot store on SQLite and PostgreSQL, and what their failures mean.
 
 SQLite has one connection that writes, in WAL mode, beside several that only read. Every commit is synced to disk
 (synchronous=FULL): a post is one transaction of many rows, so it costs little, and a power cut can neither take back an
@@ -11,34 +11,24 @@ import asyncio
 import random
 import sqlite3
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import quote
 
 import psycopg
-from sqlalchemy import event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.ext.asyncio import create_async_engine
 
+from api.store.connections import WAIT_S, File, Server
 from api.store.errors import StoreBusy, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterator
 
-    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+    from sqlalchemy.ext.asyncio import AsyncConnection
 
 T = TypeVar("T")
 
-# How long a transaction waits for another's lock, or for a free connection, before the caller is told to come back.
-WAIT_S = 5.0
-READERS = 4
-POSTGRES_CONNECTIONS = 8
-# A request ends after half a minute; what it asked of the database must not outlive it by much.
-STATEMENT_S = 30.0
 ATTEMPTS = 5
-WAL_BYTES_KEPT = 64 * 1024 * 1024
 
 # PostgreSQL's classes: connection, resources, intervention by an operator, and the system's own errors (I/O).
 BUSY_CLASSES = ("08", "53", "57", "58")
@@ -93,18 +83,12 @@ class Database:
     def __init__(self, url: URL) -> None:
         self.url = url
         self._begun: set[asyncio.Task[Any]] = set()
-        if is_sqlite(url):
-            self._writer = _sqlite_engine(url, connections=1, begin="BEGIN IMMEDIATE", pragmas=("synchronous=FULL",))
-            self._reader = _sqlite_engine(url, connections=READERS, begin="BEGIN", pragmas=("query_only=ON",))
-        else:
-            self._writer = self._reader = _postgres_engine(url)
+        self._connections: File | Server = File(url) if is_sqlite(url) else Server(url)
 
     async def close(self) -> None:
         """Close every connection, once what was begun has ended."""
         await asyncio.gather(*self._begun, return_exceptions=True)
-        await self._writer.dispose()
-        if self._reader is not self._writer:
-            await self._reader.dispose()
+        await self._connections.close()
 
     async def read(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         """Look, on a connection whose statements see one and the same state of a SQLite database.
@@ -115,8 +99,7 @@ class Database:
 
         async def run() -> T:
             with failures(self.url):
-                async with self._reader.connect() as connection:
-                    return await work(connection)
+                return await self._connections.read(work)
 
         return await self._to_its_end(run())
 
@@ -140,8 +123,7 @@ class Database:
                 attempt += 1
                 try:
                     with failures(self.url):
-                        async with self._writer.begin() as connection:
-                            done = await work(connection)
+                        done = await self._connections.write(work)
                 except Collision:
                     if attempt == ATTEMPTS:
                         raise
@@ -211,59 +193,3 @@ def _sqlite_code(error: BaseException | None) -> int | None:
         error = error.__cause__
     code = getattr(error, "sqlite_errorcode", 1) & 0xFF
     return None if code in {1, 19, 20, 21, 25} else code
-
-
-def sqlite_path(url: URL) -> Path:
-    """Return the file of a SQLite database."""
-    return Path(url.database or "")
-
-
-def _sqlite_engine(url: URL, *, connections: int, begin: str, pragmas: tuple[str, ...]) -> AsyncEngine:
-    engine = create_async_engine(
-        # mode=rw: a file that is not there is an error, never an empty database.
-        URL.create(
-            "sqlite+aiosqlite",
-            database=f"file:{quote(str(sqlite_path(url).absolute()))}",
-            query={"mode": "rw", "uri": "true"},
-        ),
-        pool_size=connections,
-        max_overflow=0,
-        pool_timeout=WAIT_S,
-        connect_args={"timeout": WAIT_S},
-    )
-
-    @event.listens_for(engine.sync_engine, "connect")
-    def _connected(connection: Any, _record: object) -> None:
-        # The driver must not begin transactions by itself: its own BEGIN takes the lock too late to wait for it.
-        connection.isolation_level = None
-        cursor = connection.cursor()
-        try:
-            for pragma in (*pragmas, f"journal_size_limit={WAL_BYTES_KEPT}", "cache_size=-65536"):
-                cursor.execute(f"PRAGMA {pragma}")
-        finally:
-            cursor.close()
-
-    @event.listens_for(engine.sync_engine, "begin")
-    def _begun(connection: Any) -> None:
-        connection.exec_driver_sql(begin)
-
-    return engine
-
-
-def _postgres_engine(url: URL) -> AsyncEngine:
-    limits = {
-        "lock_timeout": WAIT_S,
-        "statement_timeout": STATEMENT_S,
-        # A replica that stalls inside a transaction would hold the counter of seqs, and with it every other writer.
-        "idle_in_transaction_session_timeout": 2 * WAIT_S,
-    }
-    options = " ".join(f"-c {name}={int(seconds * 1000)}" for name, seconds in limits.items())
-    return create_async_engine(
-        url.set(drivername="postgresql+psycopg"),
-        pool_size=POSTGRES_CONNECTIONS,
-        max_overflow=0,
-        pool_timeout=WAIT_S,
-        # After a restart of the server every connection in the pool is a dead one.
-        pool_pre_ping=True,
-        connect_args={"connect_timeout": int(WAIT_S), "options": options},
-    )

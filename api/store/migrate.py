@@ -15,7 +15,8 @@ from alembic.util.exc import CommandError
 from sqlalchemy import create_engine, event, text
 from sqlalchemy.pool import NullPool
 
-from api.store.database import WAIT_S, failures, is_sqlite, shown, sqlite_path, url_of
+from api.store.connections import WAIT_S, sqlite_path
+from api.store.database import failures, is_sqlite, shown, url_of
 from api.store.errors import StoreError
 
 if TYPE_CHECKING:

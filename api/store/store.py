@@ -9,8 +9,9 @@ from sqlalchemy import func, select
 
 from api.store import access, confirm, ingest, listing, marks, operate, prune, schema, values
 from api.store.clock import number_of
+from api.store.connections import sqlite_path
 from api.store.contract import Change, Position, Retention
-from api.store.database import Database, is_sqlite, sqlite_path, url_of
+from api.store.database import Database, is_sqlite, url_of
 from api.store.migrate import check_version, version
 from api.store.publish import decoded
 from api.store.rows import check_range, checked, clean

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy.engine import make_url
 
-from api.store import AlarmFilter, HotStore, NotAllowed, StoreBusy, StoreError, database, migrate
+from api.store import AlarmFilter, HotStore, NotAllowed, StoreBusy, StoreError, connections, migrate
 from tests.api import plant
 from tests.api.plant import P, alarm_id, transition
 
@@ -45,7 +45,7 @@ async def number_of_alarms(store: HotStore) -> int:
 
 @pytest.fixture
 def short_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database, "WAIT_S", 0.2)
+    monkeypatch.setattr(connections, "WAIT_S", 0.2)
 
 
 @pytest.fixture
@@ -71,12 +71,12 @@ async def test_a_locked_file_is_busy_and_stores_nothing(short_wait: None, sqlite
 async def test_a_full_file_is_busy_and_a_post_is_never_half_stored(
     sqlite_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = database._sqlite_engine
+    real = connections._sqlite_engine
 
     def bounded(*args: Any, pragmas: tuple[str, ...], **more: Any) -> Any:
         return real(*args, pragmas=(*pragmas, "max_page_count=200"), **more)
 
-    monkeypatch.setattr(database, "_sqlite_engine", bounded)
+    monkeypatch.setattr(connections, "_sqlite_engine", bounded)
     store = await HotStore.open(f"sqlite:///{sqlite_file}")
     assert await post(store, -1, many(50)) == 50
     with pytest.raises(StoreBusy, match="full"):
@@ -95,7 +95,8 @@ async def test_a_full_file_is_busy_and_a_post_is_never_half_stored(
 
 async def test_a_file_that_went_away_is_busy(sqlite_file: Path) -> None:
     store = await HotStore.open(f"sqlite:///{sqlite_file}")
-    await store.close()
+    assert isinstance(store._database._connections, connections.File)
+    store._database._connections._reader.dispose()
     await asyncio.to_thread(sqlite_file.rename, f"{sqlite_file}.moved")
     with pytest.raises(StoreBusy):
         await store.alarms(ALL, limit=1, cursor=None)
