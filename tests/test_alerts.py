@@ -200,7 +200,8 @@ def test_i5_what_was_posted_ahead_is_taken_back_where_the_api_was_away_at_the_st
     assert_same(recorder, lake)
 
 
-def test_i5_ghosts_are_taken_back_by_a_third_process_where_the_second_died_on_the_way(lake, recorder, key):
+@pytest.mark.parametrize("committed", [60, 180])
+def test_i5_ghosts_are_taken_back_by_a_third_process_where_the_second_died_on_the_way(lake, recorder, key, committed):
     first = Process(lake, recorder.url, key)
     first.go(50)
     first.commit()
@@ -211,6 +212,7 @@ def test_i5_ghosts_are_taken_back_by_a_third_process_where_the_second_died_on_th
     second.go(60)
     recorder.wait_until(lambda it: any(post["what"] == "latest" and post["follows"] == "50" for post in it.posts))
     recorder.order(Fault("500", -1))
+    second.go(committed)
     second.commit()
     second.kill()
     recorder.faults.clear()

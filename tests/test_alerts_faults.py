@@ -128,7 +128,7 @@ def test_i9_a_mark_that_contradicts_the_post_is_no_answer(lake, recorder, key):
     before = errors("nonsense")
     process = Process(lake, recorder.url, key)
     process.go(20)
-    recorder.wait_until(lambda it: it.mark("alarms", PARTITION) == 20)
+    recorder.wait_until(lambda it: all(it.mark(kind, PARTITION) == 20 for kind in KINDS))
     # As if two databases answered by turns: one says that it has everything, and takes it for a gap all the same.
     gap = recorder._gap
     recorder._gap = lambda kind, partition: (409, b'{"type": "urn:x:gap", "mark": 1000, "committed": -1}')

@@ -127,7 +127,7 @@ def test_i5_a_commit_is_told_when_the_api_has_its_alarms_and_nothing_is_in_doubt
     held.note(Commit(100, 130, (), 1.0))
     assert held.next_commit() is None, "nobody knows yet how far the API is"
     held.on_taken("alarms", 130, 130, 1.0)
-    held.on_taken("windows", 100, 100, 1.0)
+    held.on_taken("windows", 130, 100, 1.0)
     held.on_taken("latest", 100, 120, 1.0)
     assert held.next_commit() is None, "another process posted latest values up to 120"
     assert held.refill_range("latest") == (100, 120)
@@ -151,6 +151,14 @@ def test_i5_what_another_process_posted_is_in_doubt_from_what_was_confirmed_on(
     held.on_refilled(kind, 140, 140, 2.0)
     held.lanes[kind].offer(300, 310, latest([]), 0.0)
     assert held.refill_range(kind) == (140, 300), "and then what it lacks"
+
+
+def test_i5_what_was_not_confirmed_is_in_doubt_however_far_the_lake_has_come() -> None:
+    # A process that posted up to 140 ahead of a commit died, and so did the next one, which had committed up to 300.
+    held = Held.of(resume(mark=300, state_sequence=300), 0.0)
+    held.on_disputed(100)
+    held.on_gap("windows", Gap(140, 100))
+    assert held.refill_range("windows") == (100, 140)
 
 
 def test_i6_of_too_many_commits_only_the_newest_is_kept() -> None:

@@ -29,7 +29,7 @@ ASK_S = 30.0
 """After so long without a post an idle partition asks whether the API still has it."""
 
 COMMITS_MAX = 256
-"""Commits of the lake that wait to be told; of more only the newest, and the API then asks for what it lacks."""
+"""Commits of the lake that wait to be told; of more only the first and the newest, and then the API finds a gap."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ class Held:
         """Take in a commit of the lake."""
         self.sealed = max(self.sealed, commit.last)
         if len(self.commits) >= COMMITS_MAX:
-            self.commits.clear()
+            self.commits.pop()
         self.commits.append(commit)
 
     def due(self, kind: Kind, *, draining: bool) -> float | None:
@@ -152,27 +152,19 @@ class Held:
     def on_taken(self, kind: Kind, posted: int, mark: int, now_s: float) -> None:
         """The API took a post of the flow's own up to `posted`, and has come to `mark`."""
         lane = self.lanes[kind]
-        self._look_for_others(lane, mark)
-        if mark > posted:
-            self._doubt(lane, self.sealed, mark)
+        if lane.mark is None or mark > posted:
+            self._doubt(lane, mark)
         lane.taken(mark, now_s)
 
-    def _look_for_others(self, lane: Lane, mark: int) -> None:
-        """See at the first contact whether a former process posted ahead of a commit that may never have come."""
-        if lane.mark is None and mark > self.found:
-            self._doubt(lane, self.found, mark)
+    def _doubt(self, lane: Lane, mark: int) -> None:
+        """Note that another process posted up to a mark, and nobody knows whether the lake has or will have that.
 
-    def _doubt(self, lane: Lane, after: int, mark: int) -> None:
-        """Note that the API has what another process posted, and nobody knows whether the lake has or will have that.
-
-        What was confirmed is beyond doubt. Alarms have their digests for this.
+        So it is at the first contact with whatever was not confirmed. Alarms have their digests for this.
         """
-        if lane.kind == "alarms":
-            return
-        known = [after] if self.committed is None else [after, self.committed]
-        former = [] if lane.doubt is None else [lane.doubt]
-        after, until = min(known + [each[0] for each in former]), max([mark] + [each[1] for each in former])
-        lane.doubt = (after, until) if after < until else None
+        after, until = self.found if self.committed is None else self.committed, mark
+        if lane.doubt is not None:
+            after, until = min(after, lane.doubt[0]), max(until, lane.doubt[1])
+        lane.doubt = (after, until) if after < until and lane.kind != "alarms" else None
 
     def on_refilled(self, kind: Kind, until: int, mark: int, now_s: float) -> None:
         """The API took what the lake has up to `until`."""
@@ -199,7 +191,8 @@ class Held:
     def on_gap(self, kind: Kind, gap: Gap) -> None:
         """The API lacks what a post followed."""
         lane = self.lanes[kind]
-        self._look_for_others(lane, gap.mark)
+        if lane.mark is None:
+            self._doubt(lane, gap.mark)
         lane.mark, lane.refused = gap.mark, False
         if kind == "alarms":
             self.committed = gap.committed if gap.committed is not None else self.committed

@@ -41,6 +41,7 @@ class Lane:
         since_s: When the first of what the API has not taken came.
         answered_s: When the API last took something of the lane.
         not_before_s: Nothing is posted earlier, as the last post was refused.
+        refilled_s: When the last refill ended.
         refused: The API, or the lake, would not have or give its last rows.
         dropped: Its queue was full, and the API has not got all of what was dropped.
         post_rows_max: Rows in one post; fewer once a post was too large.
@@ -58,6 +59,7 @@ class Lane:
     since_s: float | None = None
     answered_s: float = 0.0
     not_before_s: float = 0.0
+    refilled_s: float = 0.0
     refused: bool = False
     dropped: bool = False
     post_rows_max: int = POST_ROWS_MAX

@@ -34,7 +34,7 @@ LANE_PAUSE_S = 5.0
 """Pause of one kind after the API, or the lake, would not have or give its rows."""
 
 REGAP_S = 1.0
-"""Pause before a refill that follows another one: an API that forgets would have the lake read without end."""
+"""Pause between a refill and one for the next gap: an API that forgets would have the lake read without end."""
 
 _IDLE_S = 1.0
 
@@ -161,6 +161,7 @@ class Poster:
                 held.on_taken(lane.kind, last, answer.mark, time.monotonic())
             else:
                 held.on_gap(lane.kind, answer)
+                lane.not_before_s = lane.refilled_s + REGAP_S
         self._note(held)
         if isinstance(answer, Taken):
             metrics.ALERTS_ROWS.labels(lane.kind).inc(post.table.num_rows)
@@ -254,7 +255,8 @@ class Poster:
         if isinstance(answer, Gap) or post.last >= under_way.until or not goes_on:
             _log.info("api refilled", partition=held.partition, kind=kind, mark=lane.mark, rows=under_way.rows)
             self._end_refill(name)
-            lane.not_before_s = now + REGAP_S * goes_on
+            lane.refilled_s = now
+            lane.not_before_s = now + REGAP_S * isinstance(answer, Gap)
 
     def _refused(self, lane: Lane, rows: int, error: ApiFailure) -> None:
         """Make smaller posts after one that was too large; leave the lane alone for a while after anything else."""

@@ -39,7 +39,7 @@ WHERE partition = $partition AND last_sequence > $after AND last_sequence <= $un
 _BACK = """
 SELECT coalesce(max(last_sequence), -1) FROM (
     SELECT last_sequence, sum(rows_total) OVER (ORDER BY last_sequence DESC) AS rows FROM batches
-    WHERE partition = $partition AND last_sequence <= $after
+    WHERE partition = $partition AND last_sequence <= $until
 ) WHERE rows > $rows
 """
 _ALARMS = """
@@ -71,7 +71,7 @@ class Wanted:
     Attributes:
         until: The end, an envelope that `batches` has sealed.
         replaces: The API may hold other rows in the range. A latest value that is taken back uncovers an older one, so
-            these are looked for some way before it.
+            a bounded number of readings before the end is looked through, wherever the range begins.
         since_us: Windows that ended earlier are left out: the API would remove them again.
     """
 
@@ -96,7 +96,7 @@ def refill(lake: Lake, wanted: Wanted, rows_max: int) -> Generator[Post]:
     """
     with reported(f"read {wanted.kind} of {wanted.partition} for the API"):
         if wanted.replaces and wanted.kind == "latest":
-            wanted = replace(wanted, after=_further_back(lake, wanted))
+            wanted = replace(wanted, after=_where_to_begin(lake, wanted))
         # Tables of this process's own, so that the flow's commits never wait for a refill to read a log.
         contents = {name: _contents(lake, name, wanted) for name in ("batches", _TABLES[wanted.kind])}
         with connect(lake, contents) as connection:
@@ -109,11 +109,11 @@ def refill(lake: Lake, wanted: Wanted, rows_max: int) -> Generator[Post]:
                 after = last
 
 
-def _further_back(lake: Lake, wanted: Wanted) -> int:
-    """Return where to begin so that about as many readings as are looked through at once come before the range."""
-    before = replace(wanted, after=-1, until=wanted.after)
+def _where_to_begin(lake: Lake, wanted: Wanted) -> int:
+    """Return where about as many readings as are looked through at once come before the end of the range."""
+    before = replace(wanted, after=-1)
     with connect(lake, {"batches": _contents(lake, "batches", before)}) as connection:
-        parameters = {"partition": wanted.partition, "after": wanted.after, "rows": READINGS_MAX}
+        parameters = {"partition": wanted.partition, "until": wanted.until, "rows": READINGS_MAX}
         return int(connection.sql(_BACK, params=parameters).fetchall()[0][0])
 
 
