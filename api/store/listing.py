@@ -9,7 +9,7 @@ from __future__ import annotations
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import and_, false, func, not_, or_, select, union_all
+from sqlalchemy import and_, func, not_, or_, select, union_all
 
 from api.store import cursor as cursors
 from api.store import schema
@@ -69,10 +69,11 @@ async def _planned(
         if (await connection.execute(found)).scalar_one() <= RARE:
             return every.where(_A.alarm_id.in_(_UNCONFIRMED), *conditions, *_unindexed(states, priorities))
     if where.asset is not None:
-        assets = [row[0] for row in await connection.execute(_assets(_below(clean(where.asset))))]
-        if len(assets) <= ASSETS:
+        path = _path(clean(where.asset))
+        inside = [row[0] for row in await connection.execute(_assets(path))]
+        if len(inside) <= ASSETS:
             rest = (*conditions, *_unindexed(states, priorities))
-            return every.where(_first([(_A.asset == asset, *rest) for asset in assets], limit))
+            return every.where(_first([(_A.asset == asset, *rest) for asset in (path, *inside)], limit))
     if not where.states and not where.priorities:
         return every.where(*conditions, _A.state != RETRACTED)
     pairs = product(sorted(states), sorted(priorities))
@@ -84,19 +85,17 @@ def _first(each: list[tuple[ColumnElement[bool], ...]], limit: int) -> ColumnEle
 
     The first of the list are among them.
     """
-    if not each:
-        return false()
     walks = (select(_A.alarm_id).where(*some).order_by(*_ORDER).limit(limit).subquery() for some in each)
     return _A.alarm_id.in_(union_all(*(select(walk.c.alarm_id) for walk in walks)))
 
 
-def _assets(below: ColumnElement[bool]) -> Select[Any]:
-    """Return the query for the assets that have alarms, and one too many if they are too many.
+def _assets(path: str) -> Select[Any]:
+    """Return the query for the assets inside one that have alarms, and one too many if they are too many.
 
     Each is found from the one before, as neither database skips by itself from one value of an index to the next.
     """
-    first = select(func.min(_A.asset).label("asset")).where(below).cte("assets", recursive=True)
-    following = select(func.min(_A.asset)).where(below, _A.asset > first.c.asset).scalar_subquery()
+    first = select(func.min(_A.asset).label("asset")).where(_inside(path)).cte("assets", recursive=True)
+    following = select(func.min(_A.asset)).where(_inside(path), _A.asset > first.c.asset).scalar_subquery()
     found = first.union_all(select(following).where(first.c.asset.is_not(None)))
     return select(found.c.asset).where(found.c.asset.is_not(None)).limit(ASSETS + 1)
 
@@ -108,7 +107,8 @@ def _conditions(where: AlarmFilter) -> list[ColumnElement[bool]]:
         if value is not None:
             found.append(column == clean(value))
     if where.asset is not None:
-        found.append(_below(clean(where.asset)))
+        path = _path(clean(where.asset))
+        found.append(or_(_A.asset == path, _inside(path)))
     if where.start is not None:
         found.append(_A.raised_time >= number_of(where.start))
     if where.end is not None:
@@ -123,10 +123,13 @@ def _conditions(where: AlarmFilter) -> list[ColumnElement[bool]]:
     return found
 
 
-def _below(asset: str) -> ColumnElement[bool]:
-    """Return the condition for an asset and what lies below it; "0" is the character after "/"."""
-    path = asset.strip("/")
-    return or_(_A.asset == path, and_(_A.asset > f"{path}/", _A.asset < f"{path}0"))
+def _path(asset: str) -> str:
+    return asset.strip("/")
+
+
+def _inside(path: str) -> ColumnElement[bool]:
+    """Return the condition for what lies below an asset; "0" is the character after "/"."""
+    return and_(_A.asset > f"{path}/", _A.asset < f"{path}0")
 
 
 def _unindexed(states: frozenset[str], priorities: frozenset[str]) -> tuple[ColumnElement[bool], ...]:
