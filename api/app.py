@@ -129,6 +129,8 @@ async def _prune(store: HotStore, settings: Settings, limits: Limits) -> None:
             await store.prune(now=datetime.now(UTC), retention=Retention(windows_days=days, changes_days=days))
         except StoreError as error:
             _log.warning("old rows stay for now", error=str(error))
+        except Exception:  # noqa: BLE001 -- tried again later, and only room is lost meanwhile
+            _log.exception("old rows stay for now")
         await anyio.sleep(limits.prune_s)
 
 

@@ -148,6 +148,13 @@ class Broadcaster:
                 if not away:
                     _log.warning("changes cannot be read; trying on", error=str(error))
                 more, away = False, True
+            except Exception:  # noqa: BLE001
+                # A stream that says nothing looks like a plant without alarms, so none may outlive a defect here.
+                if not away:
+                    _log.exception("changes cannot be read; every stream is ended, and comes again")
+                for client in list(self._clients):
+                    self.drop(client, "defect")
+                more, away = False, True
             if not more:
                 await self._pause(self.limits.poll_s if self._clients and not away else self.limits.idle_poll_s)
 

@@ -45,7 +45,7 @@ class Metrics:
         )
         self.streams_dropped = Counter(
             f"{_PREFIX}streams_dropped_total",
-            "Streams that the API ended: slow, key (expired or revoked) or behind (older than what is retained).",
+            "Streams that the API ended: slow, key (expired or revoked), behind (older than what is retained), defect.",
             ["reason"],
             registry=self.registry,
         )

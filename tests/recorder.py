@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import threading
 import time
@@ -12,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import parse_qs, urlsplit
 
 import pyarrow as pa
+
+from alumicatalyst.transitions import digest
 
 if TYPE_CHECKING:
     import ssl
@@ -90,7 +91,7 @@ class Recorder:
         """Lose everything, as a database that was removed does."""
         with self.lock:
             self.marks: defaultdict[tuple[str, str], int] = defaultdict(lambda: -1)
-            self.transitions: dict[tuple[str, str, int], int] = {}
+            self.transitions: dict[tuple[str, str, int], dict[str, Any]] = {}
             self.retracted: set[tuple[str, str, int]] = set()
             self.windows: dict[tuple[Any, ...], dict[str, Any]] = {}
             self.latest: dict[tuple[str, str], dict[str, Any]] = {}
@@ -197,13 +198,15 @@ class Recorder:
             return done(committed, 0)
         if told["follows"] != committed:
             return self._gap("alarms", partition)
-        found = sorted(
-            (name, step)
-            for (of, name, step), number in self.transitions.items()
-            if of == partition and committed < number <= told["last"] and (of, name, step) not in self.retracted
-        )
-        digest = hashlib.sha256("".join(f"{name} {step}\n" for name, step in found).encode()).hexdigest()
-        if (len(found), digest) != (told["transitions"], told["sha256"]):
+        found = [
+            row
+            for name, row in self.transitions.items()
+            if name[0] == partition
+            and committed < row["sequence_number"] <= told["last"]
+            and name not in self.retracted
+        ]
+        batches = [pa.RecordBatch.from_pylist(found)] if found else []
+        if digest(batches) != (told["transitions"], told["sha256"]):
             return problem(409, "mismatch", committed=committed)
         self.marks["committed", partition] = told["last"]
         return done(told["last"], 0)
@@ -224,7 +227,7 @@ class Recorder:
             if row["sequence_number"] <= mark and not committed:
                 continue
             if kind == "alarms":
-                self.transitions.setdefault((partition, row["alarm_id"], row["step"]), row["sequence_number"])
+                self.transitions.setdefault((partition, row["alarm_id"], row["step"]), row)
         if kind == "windows":
             self._windows(partition, follows, last, rows, mark, committed=committed)
         elif kind == "latest":
@@ -238,9 +241,9 @@ class Recorder:
             return done(self.marks["alarms", partition], 0)
         if follows != committed:
             return self._gap("alarms", partition)
-        given = {(partition, row["alarm_id"], row["step"]): row["sequence_number"] for row in rows}
-        for name, number in self.transitions.items():
-            if name[0] == partition and follows < number <= last and name not in given:
+        given = {(partition, row["alarm_id"], row["step"]): row for row in rows}
+        for name, row in self.transitions.items():
+            if name[0] == partition and follows < row["sequence_number"] <= last and name not in given:
                 self.retracted.add(name)
         self.transitions.update(given)
         self.retracted -= given.keys()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +17,11 @@ from alumicatalyst.lake.resume import Resume
 from alumicatalyst.sinks import alerts_refill
 from alumicatalyst.sinks.alerts_client import Gap
 from alumicatalyst.sinks.alerts_condition import Condition
-from alumicatalyst.sinks.alerts_held import Commit, Held, transitions_digest
+from alumicatalyst.sinks.alerts_held import Commit, Held
 from alumicatalyst.sinks.alerts_lane import Lane
 from alumicatalyst.sinks.alerts_refill import Wanted, refill
 from alumicatalyst.sinks.alerts_rows import plain
+from alumicatalyst.transitions import FIELDS, digest
 from tests.lake import plant
 from tests.lake.plant import PARTITION, START, table_schema
 from tests.posting import Operator
@@ -124,7 +126,7 @@ def test_i5_a_commit_is_told_when_the_api_has_its_alarms_and_nothing_is_in_doubt
     assert asked is not None
     assert asked.asks
     held.on_confirmed(100)
-    held.note(Commit(100, 130, (), 1.0))
+    held.note(Commit(100, 130, 0, "", 1.0))
     assert held.next_commit() is None, "nobody knows yet how far the API is"
     held.on_taken("alarms", 130, 130, 1.0)
     held.on_taken("windows", 130, 100, 1.0)
@@ -145,7 +147,7 @@ def test_i5_what_another_process_posted_is_in_doubt_from_what_was_confirmed_on(
     held = Held.of(resume(), 0.0)
     held.committed = committed
     # Between the start and the first contact the lake has gone on.
-    held.note(Commit(100, 300, (), 1.0))
+    held.note(Commit(100, 300, 0, "", 1.0))
     held.on_gap(kind, Gap(140, committed))
     assert held.refill_range(kind) == (committed or 100, 140)
     held.on_refilled(kind, 140, 140, 2.0)
@@ -164,19 +166,23 @@ def test_i5_what_was_not_confirmed_is_in_doubt_however_far_the_lake_has_come() -
 def test_i6_of_too_many_commits_only_the_newest_is_kept() -> None:
     held = Held.of(resume(), 0.0)
     for number in range(100, 100_000):
-        held.note(Commit(number, number + 1, (), 0.0))
+        held.note(Commit(number, number + 1, 0, "", 0.0))
     assert len(held.commits) <= 256
     assert held.commits[-1].last == 100_000
 
 
-def test_a_digest_is_over_sorted_lines_whatever_the_order_and_the_batches() -> None:
-    rows = [{"alarm_id": name, "step": step} for name in ("b" * 32, "a" * 32) for step in (10, 9, 0)]
-    schema = pa.schema([("alarm_id", pa.string()), ("step", pa.int32())])
-    one = pa.RecordBatch.from_pylist(rows, schema=schema)
-    two = [pa.RecordBatch.from_pylist(rows[::-1][part : part + 2], schema=schema) for part in (0, 2, 4)]
-    assert transitions_digest([one]) == transitions_digest(two)
-    assert transitions_digest([one])[0] == 6
-    assert transitions_digest([])[1] == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+def test_a_digest_is_of_whole_transitions_whatever_their_order_and_batches() -> None:
+    blank = dict.fromkeys(FIELDS) | {"onset_time": datetime.now(UTC), "event_time": datetime.now(UTC), "value": 0.0}
+    rows = [blank | {"alarm_id": name, "step": step} for name in ("b" * 32, "a" * 32) for step in (10, 9, 0)]
+    one = pa.RecordBatch.from_pylist(rows)
+    two = [pa.RecordBatch.from_pylist(rows[::-1][part : part + 2]) for part in (0, 2, 4)]
+    assert digest([one]) == digest(two)
+    assert digest([one])[0] == 6
+    other = pa.RecordBatch.from_pylist([*rows[:-1], rows[-1] | {"value": -0.0, "message": "another"}])
+    assert digest([other])[1] != digest([one])[1], "the same steps with other contents"
+    same = pa.RecordBatch.from_pylist([*rows[:-1], rows[-1] | {"value": -0.0}])
+    assert digest([same]) == digest([one]), "some databases know one zero only"
+    assert digest([]) == (0, "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")
 
 
 # ---------------------------------------------------------------------- refills

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import or_, select, update
 
+from alumicatalyst.transitions import storable
 from api.store import schema
 from api.store.clock import datetime_of, now, number_of
 from api.store.contract import SCOPES, Key
 from api.store.errors import StoreError
 from api.store.publish import audit
-from api.store.rows import clean
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -40,7 +40,7 @@ async def create(
     time, listed = now(), [scope for scope in SCOPES if scope in scopes]
     row = {
         "id": id,
-        "name": clean(name),
+        "name": storable(name),
         "sha256": sha256,
         "scopes": ",".join(listed),
         "created": time,
@@ -48,12 +48,12 @@ async def create(
     }
     await connection.execute(schema.keys.insert(), row)
     detail = {"name": name, "scopes": listed}
-    await audit(connection, time=time, actor=clean(actor), action="create_key", subject=id, detail=detail)
+    await audit(connection, time=time, actor=storable(actor), action="create_key", subject=id, detail=detail)
 
 
 async def one(connection: AsyncConnection, id: str) -> Key | None:  # noqa: A002
     """Return one key, or None."""
-    row = (await connection.execute(select(schema.keys).where(_K.id == clean(id)))).one_or_none()
+    row = (await connection.execute(select(schema.keys).where(_K.id == storable(id)))).one_or_none()
     return None if row is None else _key(row)
 
 
@@ -64,7 +64,7 @@ async def every(connection: AsyncConnection) -> list[Key]:
 
 async def revoke(connection: AsyncConnection, name_or_id: str, *, actor: str) -> bool:
     """Revoke keys; see HotStore.revoke_key."""
-    named = clean(name_or_id)
+    named = storable(name_or_id)
     statement = (
         update(schema.keys)
         .where(or_(_K.id == named, _K.name == named), _K.revoked.is_(None))
@@ -75,7 +75,7 @@ async def revoke(connection: AsyncConnection, name_or_id: str, *, actor: str) ->
     for row in rows:
         detail = {"name": row.name}
         await audit(
-            connection, time=row.revoked, actor=clean(actor), action="revoke_key", subject=row.id, detail=detail
+            connection, time=row.revoked, actor=storable(actor), action="revoke_key", subject=row.id, detail=detail
         )
     return bool(rows)
 

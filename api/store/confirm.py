@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import and_, select
 
+from alumicatalyst.transitions import FIELDS, Digest
 from api.store import schema
 from api.store.clock import now
 from api.store.contract import Accepted
@@ -38,10 +38,10 @@ async def commit(
 
 
 async def digest(connection: AsyncConnection, partition: str, follows: int, last: int) -> tuple[int, str]:
-    """Return how many transitions stand in a range, and the SHA-256 of their identities."""
+    """Return how many transitions stand in a range, and their digest."""
     columns = schema.transitions.c
     statement = (
-        select(columns.alarm_id, columns.step)
+        select(*(columns[name] for name in FIELDS))
         .where(
             columns.partition == partition,
             columns.sequence_number > follows,
@@ -50,12 +50,11 @@ async def digest(connection: AsyncConnection, partition: str, follows: int, last
         )
         .order_by(columns.alarm_id, columns.step)
     )
-    hashed, number = hashlib.sha256(), 0
+    found = Digest()
     async with connection.stream(statement) as rows:
         async for part in rows.partitions(PART):
-            hashed.update("".join(f"{alarm_id} {step}\n" for alarm_id, step in part).encode())
-            number += len(part)
-    return number, hashed.hexdigest()
+            found.add(part)
+    return found.number, found.hexdigest()
 
 
 async def confirm(connection: AsyncConnection, partition: str, follows: int, last: int) -> int:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from sqlalchemy import and_, or_, tuple_
 
+from alumicatalyst.transitions import storable
 from api.store.contract import LIMIT_MAX
 from api.store.errors import BadCursor
-from api.store.rows import clean
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,7 +45,7 @@ def read(name: str, kinds: Sequence[type], cursor: str) -> list[Any]:
     if head != [name] or [type(value) for value in values] != list(kinds):
         raise _bad(name)
     for value in values:
-        wrong = not -_INT64 <= value < _INT64 if isinstance(value, int) else value != clean(value)
+        wrong = not -_INT64 <= value < _INT64 if isinstance(value, int) else value != storable(value)
         if wrong:
             raise _bad(name)
     return values

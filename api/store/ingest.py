@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sqlalchemy import delete
+
 from api.store import schema
 from api.store.bulk import or_update, put
 from api.store.clock import now
@@ -59,12 +61,23 @@ async def ingest(
     mark = getattr(marks, kind)
     if follows > mark:
         raise Gap(mark, marks.committed)
-    # What comes from the lake replaces what is stored; what comes from the process is not looked at twice.
-    rows = rows if committed else after(rows, mark)
     if kind == "latest":
-        rows, table, on_conflict = newest(rows), schema.latest, _LATEST
+        table, on_conflict = schema.latest, _LATEST
     else:
-        rows, table, on_conflict = last_of_each(rows, KEYS["windows"]), schema.windows, _WINDOWS
+        table, on_conflict = schema.windows, _WINDOWS
+    if committed:
+        # What comes from the lake is all that there is in the range. What a process posted there ahead of a commit that
+        # never came goes.
+        place = table.c
+        await connection.execute(
+            delete(table).where(
+                place.partition == partition, place.sequence_number > follows, place.sequence_number <= last
+            )
+        )
+    else:
+        # What comes from the process is not looked at twice.
+        rows = after(rows, mark)
+    rows = newest(rows) if kind == "latest" else last_of_each(rows, KEYS["windows"])
     for _, columns in parts(rows, PART):
         await put(connection, table, columns, on_conflict)
     if last > mark:

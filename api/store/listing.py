@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import and_, func, not_, or_, select, union_all
 
+from alumicatalyst.transitions import storable
 from api.store import cursor as cursors
 from api.store import schema
 from api.store.clock import maybe_text_of, number_of, text_of
 from api.store.contract import PRIORITIES, STATES, Page
 from api.store.fold import RETRACTED
 from api.store.publish import COLUMNS, load, stored_of, view
-from api.store.rows import clean
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Row, Select
@@ -69,7 +69,7 @@ async def _planned(
         if (await connection.execute(found)).scalar_one() <= RARE:
             return every.where(_A.alarm_id.in_(_UNCONFIRMED), *conditions, *_unindexed(states, priorities))
     if where.asset is not None:
-        path = _path(clean(where.asset))
+        path = _path(storable(where.asset))
         inside = [row[0] for row in await connection.execute(_assets(path))]
         if len(inside) <= ASSETS:
             rest = (*conditions, *_unindexed(states, priorities))
@@ -105,9 +105,9 @@ def _conditions(where: AlarmFilter) -> list[ColumnElement[bool]]:
     found: list[ColumnElement[bool]] = []
     for column, value in ((_A.device, where.device), (_A.metric, where.metric), (_A.alarm_rule, where.rule)):
         if value is not None:
-            found.append(column == clean(value))
+            found.append(column == storable(value))
     if where.asset is not None:
-        path = _path(clean(where.asset))
+        path = _path(storable(where.asset))
         found.append(or_(_A.asset == path, _inside(path)))
     if where.start is not None:
         found.append(_A.raised_time >= number_of(where.start))
@@ -117,7 +117,7 @@ def _conditions(where: AlarmFilter) -> list[ColumnElement[bool]]:
         found.append(_A.provisional if where.provisional else not_(_A.provisional))
     if where.text:
         # Lower-cased the same way on both databases: only ASCII, as their byte-wise collations do.
-        text = clean(where.text).translate(_LOWER)
+        text = storable(where.text).translate(_LOWER)
         searched = (_A.message, _A.device, _A.asset, _A.alarm_rule)
         found.append(or_(*(func.lower(column).contains(text, autoescape=True) for column in searched)))
     return found
@@ -142,13 +142,13 @@ def _unindexed(states: frozenset[str], priorities: frozenset[str]) -> tuple[Colu
 
 async def alarm(connection: AsyncConnection, alarm_id: str) -> dict[str, Any] | None:
     """Return one alarm; see HotStore.alarm."""
-    found = await load(connection, [clean(alarm_id)], lock=False)
+    found = await load(connection, [storable(alarm_id)], lock=False)
     return next(iter(view(list(found.values()))), None)
 
 
 async def history(connection: AsyncConnection, alarm_id: str) -> list[dict[str, Any]] | None:
     """Return what was done to an alarm; see HotStore.history."""
-    alarm_id = clean(alarm_id)
+    alarm_id = storable(alarm_id)
     transitions, actions = schema.transitions, schema.actions
     process = await connection.execute(select(transitions).where(transitions.c.alarm_id == alarm_id))
     operator = await connection.execute(select(actions).where(actions.c.alarm_id == alarm_id))

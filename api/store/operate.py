@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 
+from alumicatalyst.transitions import storable
 from api.store import schema
 from api.store.clock import now
 from api.store.errors import KeyReused, NotAllowed, NotFound
 from api.store.fold import Acknowledgement, allowed_in, state_of, with_acknowledgement
 from api.store.publish import audit, decoded, encoded, load, publish, take_seqs, view
-from api.store.rows import clean
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -28,12 +28,12 @@ async def acknowledge(
     Returns:
         The alarm, and how many changes there were.
     """
-    alarm_id, actor, comment = clean(alarm_id), clean(actor), clean(comment)
+    alarm_id, actor, comment = storable(alarm_id), storable(actor), storable(comment)
     # Two operators meet here; and the answer to a key is looked for after the one who may be writing it has ended.
     known = (await load(connection, [alarm_id], lock=True)).get(alarm_id)
     request = hashlib.sha256(encoded([ACTION, alarm_id, comment]).encode()).digest()
     if idempotency_key is not None:
-        idempotency_key = clean(idempotency_key)
+        idempotency_key = storable(idempotency_key)
         answer = await _answered(connection, actor, idempotency_key, request)
         if answer is not None:
             return answer, 0

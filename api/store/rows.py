@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from alumicatalyst.transitions import storable
 from api.store.clock import EARLIEST, LATEST
 from api.store.contract import PRIORITIES
 from api.store.errors import BadRows
@@ -63,11 +64,6 @@ KEYS: dict[Kind, list[str]] = {
 }
 TRANSITIONS = ("raised", "updated", "cleared")
 _TIMES = frozenset(name for each in COLUMNS.values() for name in each if name.endswith(("_time", "_start", "_end")))
-
-
-def clean(text: str) -> str:
-    """Return a text that either database can hold: PostgreSQL takes no NUL, and neither takes half a surrogate pair."""
-    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
 
 
 def checked(kind: Kind, table: pa.Table, partition: str, follows: int, last: int) -> pa.Table:
@@ -134,7 +130,7 @@ def _column(kind: Kind, name: str, column: pa.ChunkedArray, wanted: pa.DataType)
 
 
 def _check_range(kind: Kind, rows: pa.Table, partition: str, follows: int, last: int) -> None:
-    if not _all(pc.equal(rows["partition"], clean(partition))):
+    if not _all(pc.equal(rows["partition"], storable(partition))):
         raise BadRows(f"couldn't take the table {kind}: it has rows of other partitions; send those of {partition}")
     if not _within(rows["sequence_number"], follows + 1, last):
         raise BadRows(f"couldn't take the table {kind}: it has rows outside of ({follows}, {last}]; cut them away")

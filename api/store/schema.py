@@ -152,6 +152,7 @@ windows = Table(
     _maybe("slope_per_s", REAL),
     _maybe("score_max", REAL),
     PrimaryKeyConstraint("device", "metric", "window_start", "window_name", "partition"),
+    Index("windows_by_cause", "partition", "sequence_number"),
     Index("windows_by_start", "window_start", "device", "metric", "window_name", "partition"),
     sqlite_with_rowid=False,
 )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, select
 
+from alumicatalyst.transitions import storable
 from api.store import access, confirm, ingest, listing, marks, operate, prune, schema, values
 from api.store.clock import number_of
 from api.store.connections import sqlite_path
@@ -14,7 +15,7 @@ from api.store.contract import Change, Position, Retention
 from api.store.database import Database, is_sqlite, url_of
 from api.store.migrate import check_version, version
 from api.store.publish import decoded
-from api.store.rows import check_range, checked, clean
+from api.store.rows import check_range, checked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,7 +84,7 @@ class HotStore:
         rows = await asyncio.to_thread(checked, kind, rows, partition, follows, last)
 
         async def work(connection: AsyncConnection) -> tuple[Accepted, int]:
-            return await ingest.ingest(connection, kind, clean(partition), follows, last, rows, committed=committed)
+            return await ingest.ingest(connection, kind, storable(partition), follows, last, rows, committed=committed)
 
         accepted, _ = await self._database.write(work, lambda done: self._tell(done[1]))
         return accepted
@@ -99,7 +100,7 @@ class HotStore:
         check_range(follows, last)
 
         async def work(connection: AsyncConnection) -> Accepted:
-            return await confirm.commit(connection, clean(partition), follows, last, transitions, sha256)
+            return await confirm.commit(connection, storable(partition), follows, last, transitions, sha256)
 
         return await self._database.write(work, lambda done: self._tell(done.accepted))
 

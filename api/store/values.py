@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 
+from alumicatalyst.transitions import storable
 from api.store import cursor as cursors
 from api.store import schema
 from api.store.clock import number_of, text_of
 from api.store.contract import Page
-from api.store.rows import clean
 
 if TYPE_CHECKING:
     from sqlalchemy import Row
@@ -31,7 +31,7 @@ async def series(connection: AsyncConnection, where: SeriesFilter, *, limit: int
     statement = select(schema.latest).order_by(*_SERIES).limit(limit + 1)
     for column, value in ((_L.device, where.device), (_L.metric, where.metric)):
         if value is not None:
-            statement = statement.where(column == clean(value))
+            statement = statement.where(column == storable(value))
     if cursor is not None:
         statement = statement.where(cursors.above(_SERIES, cursors.read("series", (str, str), cursor)))
     rows = (await connection.execute(statement)).all()
@@ -48,7 +48,7 @@ async def windows(connection: AsyncConnection, where: WindowFilter, *, limit: in
     named = ((_W.device, where.device), (_W.metric, where.metric), (_W.window_name, where.window_name))
     for column, value in named:
         if value is not None:
-            statement = statement.where(column == clean(value))
+            statement = statement.where(column == storable(value))
     if where.start is not None:
         statement = statement.where(_W.window_start >= number_of(where.start))
     if where.end is not None:

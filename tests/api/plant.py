@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from alumicatalyst import _core
+from alumicatalyst import _core, transitions
 
 P = "plant/1/0"
 START = datetime(2026, 11, 1, tzinfo=UTC)
@@ -102,5 +102,4 @@ def latest(seconds: float, sequence_number: int, **changed: Any) -> dict[str, An
 
 def digest(rows: list[dict[str, Any]]) -> tuple[int, str]:
     """Return the number and digest of the lake's transitions, as the sink posts them."""
-    keys = sorted((row["alarm_id"], row["step"]) for row in rows)
-    return len(keys), hashlib.sha256("".join(f"{alarm} {step}\n" for alarm, step in keys).encode()).hexdigest()
+    return transitions.digest(table("alarms", rows).to_batches())

@@ -15,6 +15,7 @@ from alumicatalyst import metrics
 from alumicatalyst.log import get_logger
 from alumicatalyst.sinks.alerts_held import KINDS, Commit, Held
 from alumicatalyst.sinks.alerts_poster import Poster
+from alumicatalyst.transitions import digest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -100,10 +101,11 @@ class AlertSink:
 
     def on_committed(self, partition: str, follows: int, last: int, alarms: Sequence[pa.RecordBatch]) -> None:
         """Note that `batches` has sealed a partition in (follows, last], with these transitions."""
+        commit = Commit(follows, last, *digest(alarms), time.monotonic())
         with self._wake:
             held = self._held.get(partition)
             if held is not None:
-                held.note(Commit(follows, last, tuple(alarms), time.monotonic()))
+                held.note(commit)
                 self._go_on()
 
     def close(self, *, drain: bool = True) -> None:

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from alumicatalyst.sinks.alerts_lane import Lane
+from alumicatalyst.transitions import digest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    import pyarrow as pa
-
     from alumicatalyst.lake.resume import Resume
     from alumicatalyst.sinks.alerts_client import Gap, Kind
 
 KINDS: Final[tuple[Kind, ...]] = ("alarms", "windows", "latest")
 
-# Alarms never wait for company. The others gather a little while the API is busy with them anyway.
-PACE_S: Final[dict[Kind, float]] = {"alarms": 0.0, "windows": 0.05, "latest": 0.25}
+# Alarms never wait for company. The others gather a while: a post costs the API ten milliseconds, be it of one row or of
+# a thousand, and alarms wait for the one that is under way.
+PACE_S: Final[dict[Kind, float]] = {"alarms": 0.0, "windows": 0.25, "latest": 0.5}
 
 MARK_S = 1.0
 """How long the API's marks may lag where there are no rows to post."""
@@ -34,11 +31,12 @@ COMMITS_MAX = 256
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """A commit of the lake, and when it was made."""
+    """A commit of the lake: its range, the number and digest of its transitions, and when it was made."""
 
     follows: int
     last: int
-    alarms: tuple[pa.RecordBatch, ...]
+    transitions: int
+    sha256: str
     at_s: float
 
     @property
@@ -83,7 +81,7 @@ class Held:
         mark = resume.mark
         held = cls(resume.partition, resume.claim, begins, mark, mark, lanes)
         if mark >= 0:
-            held.commits.append(Commit(mark, mark, (), now_s))
+            held.commits.append(Commit(mark, mark, *digest(()), now_s))
         return held
 
     def note(self, commit: Commit) -> None:
@@ -197,12 +195,3 @@ class Held:
         if kind == "alarms":
             self.committed = gap.committed if gap.committed is not None else self.committed
             self.disputed = self.disputed and (self.committed is None or self.committed < self.sealed)
-
-
-def transitions_digest(batches: Sequence[pa.RecordBatch]) -> tuple[int, str]:
-    """Return the number of transitions, and the SHA-256 over their sorted lines of alarm_id and step."""
-    found: list[tuple[str, int]] = []
-    for batch in batches:
-        found += zip(batch.column("alarm_id").to_pylist(), batch.column("step").to_pylist(), strict=True)
-    lines = "".join(f"{alarm_id} {step}\n" for alarm_id, step in sorted(found))
-    return len(found), hashlib.sha256(lines.encode()).hexdigest()

@@ -13,7 +13,7 @@ from alumicatalyst.errors import AlumicatalystError
 from alumicatalyst.log import get_logger
 from alumicatalyst.sinks.alerts_client import ApiFailure, Gap, Mismatch, Post, Taken
 from alumicatalyst.sinks.alerts_condition import Condition
-from alumicatalyst.sinks.alerts_held import KINDS, transitions_digest
+from alumicatalyst.sinks.alerts_held import KINDS
 from alumicatalyst.sinks.alerts_refill import Wanted, refill
 from alumicatalyst.sinks.alerts_rows import plain
 
@@ -170,9 +170,10 @@ class Poster:
 
     def _tell(self, held: Held, commit: Commit) -> None:
         """Tell the API of a commit of the lake."""
-        transitions, sha256 = transitions_digest(commit.alarms)
         try:
-            answer = self._client.post_commit(held.partition, commit.follows, commit.last, transitions, sha256)
+            answer = self._client.post_commit(
+                held.partition, commit.follows, commit.last, commit.transitions, commit.sha256
+            )
         except ApiFailure as error:
             if not error.of_this_post:
                 raise

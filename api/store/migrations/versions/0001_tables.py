@@ -143,6 +143,7 @@ def _values() -> None:
         sa.PrimaryKeyConstraint("device", "metric", "window_start", "window_name", "partition"),
         sqlite_with_rowid=False,
     )
+    op.create_index("windows_by_cause", "windows", ["partition", "sequence_number"])
     op.create_index("windows_by_start", "windows", ["window_start", "device", "metric", "window_name", "partition"])
     op.create_table(
         "latest",
