@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 KINDS: Final[tuple[Kind, ...]] = ("alarms", "windows", "latest")
 
-# Alarms never wait for company. The others gather a while: a post costs the API ten milliseconds, be it of one row or of
-# a thousand, and alarms wait for the one that is under way.
+# Alarms never wait for company. The others gather a while: a post costs the API ten milliseconds, be it of one row or
+# of a thousand, and alarms wait for the one that is under way.
 PACE_S: Final[dict[Kind, float]] = {"alarms": 0.0, "windows": 0.25, "latest": 0.5}
 
 MARK_S = 1.0
