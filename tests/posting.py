@@ -48,6 +48,10 @@ class Operator(plant.Operator):
         if self.dictionary.version == "1":
             return
         for row in self.rows["alarms"][before["alarms"] :]:
+            # Some are the same alarms, and say something else.
+            row["message"] = f"high under version {self.dictionary.version}"
+            if number % 4 >= 2:
+                continue
             row["alarm_id"] = hashlib.sha256(f"{row['alarm_id']} {self.dictionary.version}".encode()).hexdigest()[:32]
         if number % 2:
             counts = self.rows["counts"][-1]
@@ -137,8 +141,8 @@ def is_settled(recorder: Recorder, lake: Lake, partition: str = PARTITION) -> bo
 def assert_same(recorder: Recorder, lake: Lake, partition: str = PARTITION) -> None:
     """What the API holds is what the lake does: transitions, windows, and the newest reading of each series."""
     stored = plant.stored(lake)
-    alarms = {(row["partition"], row["alarm_id"], row["step"]) for row in stored["alarms"]}
-    assert recorder.held_transitions() == alarms
+    alarms = {(row["partition"], row["alarm_id"], row["step"]): row for row in stored["alarms"]}
+    assert {name: recorder.transitions[name] for name in recorder.held_transitions()} == alarms
     with recorder.lock:
         assert plant.sort(list(recorder.windows.values())) == stored["windows"]
         newest: dict[tuple[str, str], dict[str, Any]] = {}

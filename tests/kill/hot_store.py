@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 # The logs are of a time long before the clock's, and their windows are to stay.
 RETENTION_DAYS = "36500"
 
+# What the history of an alarm says of a transition, beside its kind.
+CONTENTS = ("sequence_number", "item", "event_time", "value", "threshold", "peak", "score", "priority", "message")
+
 
 def is_alive(child: Child) -> bool:
     return child.process.poll() is None
@@ -252,8 +255,11 @@ class HotGround:
                 newest[name] for name in ("message", "value", "peak")
             )
             history = self.get(f"alarms/{alarm['alarm_id']}/history")["items"]
-            kept = [entry["step"] for entry in history if not entry["retracted"]]
-            assert sorted(kept) == sorted(steps), alarm
+            kept = {entry["step"]: entry for entry in history if not entry["retracted"]}
+            assert kept.keys() == steps, alarm
+            for step, entry in kept.items():
+                row = last[alarm["alarm_id"], step]
+                assert all(same(entry[name], row[name]) for name in CONTENTS), (entry, row)
         self.assert_same_windows()
         self.assert_same_latest()
 
