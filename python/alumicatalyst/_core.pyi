@@ -1,4 +1,4 @@
-"""The exact core, in Rust: decodes, checks, orders, scores, windows, raises alarms. Batches cross this boundary, rows never do."""
+"""The exact core, in Rust: decode, check, order, score, windows, alarms. Batches cross this boundary, rows never do."""
 
 from typing import Any, Protocol, final
 
