@@ -71,7 +71,8 @@ async def _planned(
     if where.asset is not None:
         path = _path(storable(where.asset))
         inside = [row[0] for row in await connection.execute(_assets(path))]
-        if len(inside) <= ASSETS:
+        # In a state that few are in, many walks would each go far to find none; that state's own walks are shorter.
+        if not inside or (len(inside) <= ASSETS and not where.states and not where.priorities):
             rest = (*conditions, *_unindexed(states, priorities))
             return every.where(_first([(_A.asset == asset, *rest) for asset in (path, *inside)], limit))
     if not where.states and not where.priorities:
