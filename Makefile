@@ -32,7 +32,7 @@ help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-14s %s\n", $$1, $$2 }'
 
 .PHONY: demo
-demo: $(STAMPS)/release ## Run stand-in hub, simulated plant, flow and lake here, for SECONDS=60
+demo: $(STAMPS)/release ## Run stand-in hub, simulated plant, flow, lake and API here, for SECONDS=60
 	@$(BIN)/alumicatalyst demo --seconds $(SECONDS)
 
 .PHONY: test

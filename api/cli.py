@@ -29,6 +29,8 @@ EXIT_CODES: Final[dict[int, str]] = {
 }
 _Result = TypeVar("_Result")
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
+# Where the list goes to a file or a program.
+_WIDTH: Final = 240
 _UNITS: Final = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
 
 _Config = Annotated[
@@ -186,9 +188,12 @@ def list_(
             typer.echo(json.dumps(row))
         return
     table = Table(*columns, box=box.SIMPLE)
+    for column in table.columns:
+        # An id that is cut off revokes nothing.
+        column.no_wrap, column.overflow = True, "ignore"
     for row in rows:
         table.add_row(*(", ".join(each) if isinstance(each, list) else each or "" for each in row.values()))
-    Console(highlight=False, soft_wrap=True).print(table)
+    Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH).print(table)
 
 
 @keys.command("revoke")

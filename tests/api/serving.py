@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import threading
 from datetime import UTC, datetime
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import httpx
@@ -14,6 +15,7 @@ import pyarrow as pa
 
 from alumicatalyst import _core
 from alumicatalyst.settings import Settings
+from alumicatalyst.transitions import FIELDS, Digest
 from api.app import create_app
 from api.opening import open_store
 from api.security.keys import new_key
@@ -211,9 +213,9 @@ def post(
 
 def digest_of(rows: Iterable[dict[str, Any]]) -> tuple[int, str]:
     """Return what a commit says of transitions: how many, and their digest."""
-    lines = sorted((row["alarm_id"], row["step"]) for row in rows)
-    text = "".join(f"{alarm} {step}\n" for alarm, step in lines)
-    return len(lines), hashlib.sha256(text.encode()).hexdigest()
+    found = Digest()
+    found.add([row[name] for name in FIELDS] for row in sorted(rows, key=itemgetter("alarm_id", "step")))
+    return found.number, found.hexdigest()
 
 
 def time_text(microseconds: int) -> str:

@@ -273,3 +273,26 @@ def test_a_server_that_stops_ends_its_streams_and_a_client_goes_on_at_the_next(u
         following = stream.next()
         assert following is not None
         assert following.id == (event.id or 0) + 1
+
+
+def test_a_defect_ends_the_streams_and_a_client_goes_on_when_it_is_over(
+    serving: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, key = serving.store.changes, serving.key("read")
+    with Stream(serving.address, key, 0) as stream, serving.client("ingest") as sink:
+        post(sink, "alarms", [transition(0, 0)], -1, 0)
+        first = stream.next()
+        assert first is not None
+        assert first.id == 1
+
+        async def broken(after: int, limit: int) -> Any:
+            raise RuntimeError("a defect")
+
+        monkeypatch.setattr(serving.store, "changes", broken)
+        post(sink, "alarms", [transition(1, 1)], 0, 1)
+        wait_until(lambda: 'streams_dropped_total{reason="defect"} 1.0' in metrics_of(serving))
+        monkeypatch.setattr(serving.store, "changes", real)
+    with Stream(serving.address, key, 1) as again:
+        second = again.next()
+        assert second is not None
+        assert second.id == 2

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use writer::Writer;
 
 const TAG: &[u8; 8] = b"ALUMISTA";
-/// Raised with every change of the format; older versions are read for as long as this file knows how.
+/// Raised with every change of the format. States of another version are refused: drain before an upgrade.
 pub const FORMAT: u16 = 2;
 const CHECKSUM_BYTES: usize = 32;
 

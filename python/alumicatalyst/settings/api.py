@@ -105,8 +105,8 @@ class ApiSettings(Section):
     retention_days: Annotated[float, Field(gt=0, le=36_500, allow_inf_nan=False)] = Field(
         default=7.0,
         description="Days for which the hot store keeps closed windows and the changes that a live stream can go on "
-        "from; alarms stay. Longer makes the database grow, shorter makes clients that were away reload; the lake "
-        "keeps everything.",
+        "from. Alarms stay as long as they are active or not acknowledged, and 90 days more. Longer makes the "
+        "database grow, shorter makes clients that were away reload; the lake keeps everything.",
     )
 
     def reveal_database_url(self) -> str:
