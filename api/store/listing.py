@@ -60,25 +60,26 @@ async def _planned(
     SQLite's planner knows nothing about the values, and either's may change its mind, so the form decides.
     """
     every = select(*COLUMNS).order_by(*_ORDER).limit(limit)
-    states, priorities = where.states or frozenset(STATES), where.priorities or frozenset(PRIORITIES)
+    beside = _beside(where, sqlite=connection.dialect.name == "sqlite")
     if where.device is not None:
         # A device has few alarms: they are looked through in order.
-        return every.where(*conditions, *_unindexed(states, priorities))
+        return every.where(*conditions, *_asset(where), *beside)
     if where.provisional:
         found = select(func.count()).select_from(_UNCONFIRMED.limit(RARE + 1).subquery())
         if (await connection.execute(found)).scalar_one() <= RARE:
-            return every.where(_A.alarm_id.in_(_UNCONFIRMED), *conditions, *_unindexed(states, priorities))
+            return every.where(_A.alarm_id.in_(_UNCONFIRMED), *conditions, *_asset(where), *beside)
     if where.asset is not None:
         path = _path(storable(where.asset))
         inside = [row[0] for row in await connection.execute(_assets(path))]
         # In a state that few are in, many walks would each go far to find none; that state's own walks are shorter.
         if not inside or (len(inside) <= ASSETS and not where.states and not where.priorities):
-            rest = (*conditions, *_unindexed(states, priorities))
-            return every.where(_first([(_A.asset == asset, *rest) for asset in (path, *inside)], limit))
+            walks = [(_A.asset == asset, *conditions, *beside) for asset in (path, *inside)]
+            return every.where(_first(walks, limit))
     if not where.states and not where.priorities:
-        return every.where(*conditions, _A.state != RETRACTED)
-    pairs = product(sorted(states), sorted(priorities))
-    return every.where(_first([(_A.state == state, _A.priority == each, *conditions) for state, each in pairs], limit))
+        return every.where(*conditions, *_asset(where), *beside)
+    pairs = product(sorted(where.states or STATES), sorted(where.priorities or PRIORITIES))
+    rest = (*conditions, *_asset(where))
+    return every.where(_first([(_A.state == state, _A.priority == each, *rest) for state, each in pairs], limit))
 
 
 def _first(each: list[tuple[ColumnElement[bool], ...]], limit: int) -> ColumnElement[bool]:
@@ -102,14 +103,11 @@ def _assets(path: str) -> Select[Any]:
 
 
 def _conditions(where: AlarmFilter) -> list[ColumnElement[bool]]:
-    """Return the conditions of a filter, other than states and priorities."""
+    """Return the conditions of a filter, other than those on states, priorities and assets."""
     found: list[ColumnElement[bool]] = []
     for column, value in ((_A.device, where.device), (_A.metric, where.metric), (_A.alarm_rule, where.rule)):
         if value is not None:
             found.append(column == storable(value))
-    if where.asset is not None:
-        path = _path(storable(where.asset))
-        found.append(or_(_A.asset == path, _inside(path)))
     if where.start is not None:
         found.append(_A.raised_time >= number_of(where.start))
     if where.end is not None:
@@ -133,12 +131,24 @@ def _inside(path: str) -> ColumnElement[bool]:
     return and_(_A.asset > f"{path}/", _A.asset < f"{path}0")
 
 
-def _unindexed(states: frozenset[str], priorities: frozenset[str]) -> tuple[ColumnElement[bool], ...]:
-    """Return the conditions on state and priority as expressions, so that no index of theirs is preferred."""
-    return (
-        func.coalesce(_A.state, "").in_(sorted(states)),
-        func.coalesce(_A.priority, "").in_(sorted(priorities)),
-    )
+def _asset(where: AlarmFilter) -> tuple[ColumnElement[bool], ...]:
+    """Return the condition for an asset and what lies below it."""
+    if where.asset is None:
+        return ()
+    path = _path(storable(where.asset))
+    return (or_(_A.asset == path, _inside(path)),)
+
+
+def _beside(where: AlarmFilter, *, sqlite: bool) -> tuple[ColumnElement[bool], ...]:
+    """Return the conditions on state and priority for a walk through another index than theirs.
+
+    SQLite would take theirs if it could; as expressions they have none. PostgreSQL weighs them by what it knows of the
+    values, and would know nothing of an expression.
+    """
+    if not where.states and not where.priorities:
+        return (_A.state != RETRACTED,)
+    pairs = ((_A.state, where.states or STATES), (_A.priority, where.priorities or PRIORITIES))
+    return tuple((func.coalesce(column, "") if sqlite else column).in_(sorted(some)) for column, some in pairs)
 
 
 async def alarm(connection: AsyncConnection, alarm_id: str) -> dict[str, Any] | None:
