@@ -94,7 +94,7 @@ fn an_alarm_waits_for_its_delays_and_holds_within_its_deadband() {
         "pending ends at 8 V, which is not above; the way back begins anew at 13 s"
     );
     let raised = &out.alarms[0];
-    assert_eq!(((raised.onset_time - START) / SECOND, raised.peak, raised.threshold), (3, 30.51234567, Some(8.0)));
+    assert_eq!(((raised.onset_time - START) / SECOND, raised.peak, raised.threshold), (3, 30.512_345_67, Some(8.0)));
     assert_eq!((raised.asset.as_deref(), raised.rule.as_str()), (Some("test/plant/line/pot-1"), "H"));
     assert_eq!(raised.alarm_id, out.alarms[1].alarm_id);
     assert_eq!((raised.cause.sequence_number, raised.cause.item), (4, 0));
