@@ -14,11 +14,13 @@ from sqlalchemy.engine import make_url
 from api.store import AlarmFilter, HotStore, NotAllowed, StoreBusy, StoreError, connections, migrate
 from tests.api import plant
 from tests.api.plant import P, alarm_id, transition
+from tests.parts.postgres import running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from tests.conftest import Require
     from tests.parts.postgres import Postgres
 
 pytestmark = pytest.mark.anyio
@@ -110,49 +112,52 @@ def test_a_damaged_file_says_so(sqlite_file: Path) -> None:
     assert not isinstance(found.value, StoreBusy)
 
 
+@pytest.fixture(scope="module")
+def own_server(require: Require) -> Iterator[Postgres]:
+    """Return a server that a test may stop."""
+    with running(require) as server:
+        yield server
+
+
 @pytest.fixture
-def own_server(postgres: Postgres, migrated: str) -> Iterator[tuple[Postgres, str]]:
-    """Return the server, which a test may stop: it runs again afterwards."""
-    name = postgres.database(migrated)
-    yield postgres, postgres.url(name)
-    postgres.stop()
-    postgres.start()
-    postgres.drop(name)
+def own_url(own_server: Postgres) -> str:
+    """Return the address of an empty database on a server that a test may stop."""
+    url = own_server.url(own_server.database())
+    migrate(url)
+    return url
 
 
-async def test_a_stopped_server_is_busy_and_a_started_one_goes_on(own_server: tuple[Postgres, str]) -> None:
-    server, url = own_server
-    store = await HotStore.open(url)
+async def test_a_stopped_server_is_busy_and_a_started_one_goes_on(own_server: Postgres, own_url: str) -> None:
+    store = await HotStore.open(own_url)
     assert await post(store, -1, many(3)) == 3
-    server.stop()
+    own_server.stop()
     with pytest.raises(StoreBusy):
         await post(store, 2, many(3, 3))
     with pytest.raises(StoreBusy):
         await store.ready()
     with pytest.raises(StoreBusy):
         await store.alarms(ALL, limit=1, cursor=None)
-    server.start()
+    own_server.start()
     assert await post(store, 2, many(3, 3)) == 3
     assert await number_of_alarms(store) == 6
     await store.close()
 
 
-async def test_a_server_that_stops_in_a_write_leaves_nothing_of_it(own_server: tuple[Postgres, str]) -> None:
+async def test_a_server_that_stops_in_a_write_leaves_nothing_of_it(own_server: Postgres, own_url: str) -> None:
     import psycopg
 
-    server, url = own_server
-    store = await HotStore.open(url)
+    store = await HotStore.open(own_url)
     assert await post(store, -1, many(3)) == 3
-    other = psycopg.connect(url)
+    other = psycopg.connect(own_url)
     other.execute("UPDATE counters SET value = value")
     # It has inserted nothing yet, holds the partition's mark, and waits for the counter.
     waiting = asyncio.create_task(post(store, 2, many(3, 3)))
-    await until_waiting(url)
-    server.stop()
+    await until_waiting(own_url)
+    own_server.stop()
     with pytest.raises(StoreBusy):
         await waiting
     other.close()
-    server.start()
+    own_server.start()
     assert await number_of_alarms(store) == 3
     assert await post(store, 2, many(3, 3)) == 3
     await store.close()

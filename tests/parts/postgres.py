@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import pwd
+import random
 import shutil
 import signal
 import socket
 import subprocess
 import tempfile
 import time
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,9 +54,7 @@ class Postgres:
             user = pwd.getpwnam(SYSTEM_USER)
             os.chown(folder, user.pw_uid, user.pw_gid)
             self._as |= {"user": SYSTEM_USER, "group": user.pw_gid, "extra_groups": []}
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port: int = free.getsockname()[1]
+        self.port = _free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self._numbers = count(1)
         self._run("initdb", "-D", "data", "-U", "alumi", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync")
@@ -120,6 +120,13 @@ class Postgres:
 @pytest.fixture(scope="session")
 def postgres(require: Require) -> Iterator[Postgres]:
     """Start a PostgreSQL server, which every test gives databases of its own."""
+    with running(require) as server:
+        yield server
+
+
+@contextmanager
+def running(require: Require) -> Iterator[Postgres]:
+    """Run a server of one's own, for a test that stops it."""
     programs = binaries()
     require(programs, "there is no PostgreSQL; install the package postgresql")
     assert programs is not None
@@ -136,6 +143,15 @@ def postgres(require: Require) -> Iterator[Postgres]:
             server.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _free_port() -> int:
+    """Return a port that no outgoing connection is given while the server is down between a stop and a start."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as free, suppress(OSError):
+            free.bind(("127.0.0.1", port))
+            return port
 
 
 def _known(user: str) -> bool:
