@@ -60,14 +60,15 @@ async def _planned(
     SQLite's planner knows nothing about the values, and either's may change its mind, so the form decides.
     """
     every = select(*COLUMNS).order_by(*_ORDER).limit(limit)
-    beside = _beside(where, sqlite=connection.dialect.name == "sqlite")
+    sqlite = connection.dialect.name == "sqlite"
+    beside, below = _beside(where, sqlite=sqlite), _below(where, sqlite=sqlite)
     if where.device is not None:
         # A device has few alarms: they are looked through in order.
-        return every.where(*conditions, *_asset(where), *beside)
+        return every.where(*conditions, *below, *beside)
     if where.provisional:
         found = select(func.count()).select_from(_UNCONFIRMED.limit(RARE + 1).subquery())
         if (await connection.execute(found)).scalar_one() <= RARE:
-            return every.where(_A.alarm_id.in_(_UNCONFIRMED), *conditions, *_asset(where), *beside)
+            return every.where(_A.alarm_id.in_(_UNCONFIRMED), *conditions, *below, *beside)
     if where.asset is not None:
         path = _path(storable(where.asset))
         inside = [row[0] for row in await connection.execute(_assets(path))]
@@ -76,9 +77,9 @@ async def _planned(
             walks = [(_A.asset == asset, *conditions, *beside) for asset in (path, *inside)]
             return every.where(_first(walks, limit))
     if not where.states and not where.priorities:
-        return every.where(*conditions, *_asset(where), *beside)
+        return every.where(*conditions, *below, *beside)
     pairs = product(sorted(where.states or STATES), sorted(where.priorities or PRIORITIES))
-    rest = (*conditions, *_asset(where))
+    rest = (*conditions, *below)
     return every.where(_first([(_A.state == state, _A.priority == each, *rest) for state, each in pairs], limit))
 
 
@@ -96,8 +97,8 @@ def _assets(path: str) -> Select[Any]:
 
     Each is found from the one before, as neither database skips by itself from one value of an index to the next.
     """
-    first = select(func.min(_A.asset).label("asset")).where(_inside(path)).cte("assets", recursive=True)
-    following = select(func.min(_A.asset)).where(_inside(path), _A.asset > first.c.asset).scalar_subquery()
+    first = select(func.min(_A.asset).label("asset")).where(_inside(_A.asset, path)).cte("assets", recursive=True)
+    following = select(func.min(_A.asset)).where(_inside(_A.asset, path), _A.asset > first.c.asset).scalar_subquery()
     found = first.union_all(select(following).where(first.c.asset.is_not(None)))
     return select(found.c.asset).where(found.c.asset.is_not(None)).limit(ASSETS + 1)
 
@@ -126,17 +127,18 @@ def _path(asset: str) -> str:
     return asset.strip("/")
 
 
-def _inside(path: str) -> ColumnElement[bool]:
+def _inside(asset: ColumnElement[Any], path: str) -> ColumnElement[bool]:
     """Return the condition for what lies below an asset; "0" is the character after "/"."""
-    return and_(_A.asset > f"{path}/", _A.asset < f"{path}0")
+    return and_(asset > f"{path}/", asset < f"{path}0")
 
 
-def _asset(where: AlarmFilter) -> tuple[ColumnElement[bool], ...]:
-    """Return the condition for an asset and what lies below it."""
+def _below(where: AlarmFilter, *, sqlite: bool) -> tuple[ColumnElement[bool], ...]:
+    """Return the condition for an asset and what lies below it, for a walk through another index than theirs."""
     if where.asset is None:
         return ()
     path = _path(storable(where.asset))
-    return (or_(_A.asset == path, _inside(path)),)
+    asset = func.coalesce(_A.asset, "") if sqlite else _A.asset
+    return (or_(asset == path, _inside(asset, path)),)
 
 
 def _beside(where: AlarmFilter, *, sqlite: bool) -> tuple[ColumnElement[bool], ...]:
