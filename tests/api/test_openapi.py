@@ -56,6 +56,11 @@ def sensible(case: Any) -> None:
     if "follows" in query:
         query["follows"], query["last"] = sorted((query["follows"], query["last"]))
         case.body = stream_of(table(case.path_parameters["kind"], []))
+    if isinstance(case.body, dict):
+        # To a schema 3.0 is a whole number; to a strict reader of JSON it is none.
+        for name, value in case.body.items():
+            if isinstance(value, float) and value.is_integer():
+                case.body[name] = int(value)
     if isinstance(case.body, dict) and "follows" in case.body:
         case.body["follows"], case.body["last"] = sorted((case.body["follows"], case.body["last"]))
     # An idempotency key that comes again with another body is refused.
@@ -85,6 +90,9 @@ def test_i9_every_operation_answers_as_it_is_described(serving: Serving, documen
             if mode is GenerationMode.POSITIVE:
                 sensible(case)
                 # It takes a body that was put in its place for one that it made wrong.
+                excluded = [negative_data_rejection]
+            elif not any(name.lower() == "authorization" for name in case.headers or {}):
+                # What it left out is given here, and then perhaps nothing is wrong.
                 excluded = [negative_data_rejection]
             case.call_and_validate(headers=key, timeout=30, excluded_checks=excluded)
 
