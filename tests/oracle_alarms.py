@@ -174,7 +174,8 @@ def alarm_id(*parts: object) -> str:
 
 def number(value: float) -> str:
     """The number to six significant digits, as short as that can be and without an exponent."""
-    text = f"{Decimal(f'{value:.5e}'):f}"
+    # The smallest numbers there are have fewer digits than six.
+    text = f"{Decimal(repr(float(f'{value:.5e}'))):f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
