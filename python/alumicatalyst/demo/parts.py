@@ -21,7 +21,10 @@ _DIE_WITH_PARENT = """
 import ctypes, os, signal, sys
 if sys.platform == "linux":
     ctypes.CDLL(None).prctl(1, signal.SIGTERM)
-os.execv(sys.argv[1], sys.argv[1:])
+    # A parent that died before this line sends nothing.
+    if os.getppid() != int(sys.argv[1]):
+        sys.exit(1)
+os.execv(sys.argv[2], sys.argv[2:])
 """
 _STOP_S = 30.0
 _GRACE_S = 5.0
@@ -49,7 +52,7 @@ class Parts:
         """Start a part: a Python program and its arguments."""
         with self._log(name).open("ab") as log:
             self._children[name] = subprocess.Popen(  # noqa: S603 - our own commands
-                [sys.executable, "-c", _DIE_WITH_PARENT, sys.executable, *command],
+                [sys.executable, "-c", _DIE_WITH_PARENT, str(os.getpid()), sys.executable, *command],
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
