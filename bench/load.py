@@ -69,6 +69,9 @@ duplicates = 8
 windows  = ["10s", "5min/1min"]
 detector = "ewma"
 
+[detector.ewma]
+learn = 20
+
 [machine.pot]
 device = "pot-{{00001..10000}}"
 {"".join(f'{name} = {{unit = "V", range = [0, 1000], {_RULES}}}{chr(10)}' for name in SITE_METRICS)}
