@@ -75,7 +75,7 @@ lock upgrade:
 		--generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' "$$@"; }; \
 	compile requirements/bootstrap.in -o requirements/bootstrap.lock; \
 	compile pyproject.toml --extra azure --extra api -o requirements/runtime.lock; \
-	compile pyproject.toml --extra azure --extra api --extra dev -o requirements/dev.lock
+	compile pyproject.toml --extra azure --extra api --extra plot --extra dev -o requirements/dev.lock
 
 .PHONY: clean
 clean: ## Remove everything that was built or installed, and what the demo stored
