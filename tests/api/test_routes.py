@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alumicatalyst.settings import Settings
-from alumicatalyst.settings.api import LedgerSettings
+from alumicatalyst.settings import LedgerSettings, Settings
 from api.queries import parse_time
 from tests.api.serving import (
     ARROW,

@@ -5,7 +5,8 @@ line, the environment (`ALUMICATALYST_SOURCE__HUB` for `source.hub`), `alumicata
 read at import: a process calls `load_settings` once.
 """
 
-from alumicatalyst.settings.api import ApiSettings, LedgerSettings
+from alumicatalyst.settings.api import ApiSettings
+from alumicatalyst.settings.ledger import LedgerSettings
 from alumicatalyst.settings.load import SETTINGS_FILE, describe, load_settings
 from alumicatalyst.settings.schema import LakeSettings, RunnerSettings, Settings, SourceSettings
 from alumicatalyst.settings.secret import Secret

@@ -1,4 +1,4 @@
-"""The settings of the hot store, its API and the ledger, and what an address may hold."""
+"""The settings of the hot store and its API, and what an address may hold."""
 
 from __future__ import annotations
 
@@ -116,13 +116,3 @@ class ApiSettings(Section):
             SettingsError: The variable or file is missing, empty or too large.
         """
         return self.database_url.reveal() if isinstance(self.database_url, Secret) else self.database_url
-
-
-class LedgerSettings(Section):
-    """The ledger's files."""
-
-    uri: Annotated[str, Field(pattern=r"^file:.+")] = Field(
-        default="file:var/ledger",
-        description="The folder of the ledger, file:PATH: the API serves its newest signed checkpoint. With a wrong "
-        "one /v1/ledger/checkpoint answers 404; nothing else depends on it.",
-    )

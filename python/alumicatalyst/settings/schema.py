@@ -10,7 +10,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
-from alumicatalyst.settings.api import ApiSettings, LedgerSettings
+from alumicatalyst.settings.api import ApiSettings
+from alumicatalyst.settings.ledger import LedgerSettings
 from alumicatalyst.settings.secret import Secret
 from alumicatalyst.settings.section import Count, Section
 
