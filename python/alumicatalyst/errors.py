@@ -12,10 +12,12 @@ Late and rejected readings are data with counters, never exceptions. Messages re
     |- SourceError           the broker or the file cannot be read: mend the connection, then start again
     |  |- LogExpired         rows after the state are gone at the source: accept the loss, or restore them
     |  `- IncarnationChanged the hub or topic was made anew: accept the new one
-    `- LakeError             the lake cannot be read or written: mend the store, then start again
-       |- ClaimLost          another process took the partition: nothing to do, it goes on there
-       |- LakeGap            a batch does not follow what is stored: start again from the state
-       `- RolledBack         a table is older than its state: restore the table
+    |- LedgerError           the ledger, its key or a proof cannot be used: look at what differs, then sign
+    |- LakeError             the lake cannot be read or written: mend the store, then start again
+    |  |- ClaimLost          another process took the partition: nothing to do, it goes on there
+    |  |- LakeGap            a batch does not follow what is stored: start again from the state
+    |  `- RolledBack         a table is older than its state: restore the table
+    `- LedgerError           the ledger is damaged, forged or rolled back: sign nothing, restore it, and ask who did it
 """
 
 from __future__ import annotations
@@ -77,6 +79,10 @@ class IncarnationChanged(SourceError):
     """The hub, topic or set of files is not the one whose rows are stored."""
 
 
+class LedgerError(AlumicatalystError):
+    """The ledger's log, its key, a checkpoint or a proof cannot be used, or contradicts what was signed."""
+
+
 class LakeError(AlumicatalystError):
     """The lake cannot be opened, read or committed to."""
 
@@ -91,3 +97,7 @@ class LakeGap(LakeError):
 
 class RolledBack(LakeError):
     """A table of the lake is older than the state that was kept for it."""
+
+
+class LedgerError(AlumicatalystError):
+    """A part of the ledger is damaged, is not what was signed, or must not be signed."""

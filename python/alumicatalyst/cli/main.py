@@ -45,6 +45,7 @@ EXIT_CODES: Final[dict[int, str]] = {
     4: "the lake",
     5: "another process took the partition",
     6: "the state cannot be used, or the dictionary changed",
+    7: "the ledger cannot be used, or it contradicts the lake, the log or what was signed before",
     70: "a defect of this program; please report its traceback",
     130: "interrupted",
 }
@@ -59,6 +60,7 @@ _CODES: Final[dict[type[BaseException], int]] = {
     errors.ClaimLost: 5,
     errors.StateError: 6,
     errors.DictionaryChanged: 6,
+    errors.LedgerError: 7,
     errors.AlumicatalystError: 1,
 }
 
