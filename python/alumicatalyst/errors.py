@@ -12,7 +12,6 @@ Late and rejected readings are data with counters, never exceptions. Messages re
     |- SourceError           the broker or the file cannot be read: mend the connection, then start again
     |  |- LogExpired         rows after the state are gone at the source: accept the loss, or restore them
     |  `- IncarnationChanged the hub or topic was made anew: accept the new one
-    |- LedgerError           the ledger, its key or a proof cannot be used: look at what differs, then sign
     |- LakeError             the lake cannot be read or written: mend the store, then start again
     |  |- ClaimLost          another process took the partition: nothing to do, it goes on there
     |  |- LakeGap            a batch does not follow what is stored: start again from the state
@@ -77,10 +76,6 @@ class LogExpired(SourceError):
 
 class IncarnationChanged(SourceError):
     """The hub, topic or set of files is not the one whose rows are stored."""
-
-
-class LedgerError(AlumicatalystError):
-    """The ledger's log, its key, a checkpoint or a proof cannot be used, or contradicts what was signed."""
 
 
 class LakeError(AlumicatalystError):
