@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from alumicatalyst.errors import InputError
-from alumicatalyst.simulator.noise import mixed
+from alumicatalyst.simulator.order import Order
 from alumicatalyst.simulator.payload import Writer
 from alumicatalyst.simulator.plan import MINUTE_US, SECOND_US, Plan
 from alumicatalyst.simulator.plant import build_fleet, laboratory_lead_us
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 
     from alumicatalyst.simulator.plant import Compiled
 
-# The way from a device to the broker: never longer than a pack, so that packs keep their order.
-_LATENCY_MAX_US = 200_000
-_SINGLE_LATENCY_US = 20_000
 # Readings measured at a time; bounds memory, changes no output.
 _STEP_READINGS = 100_000
 
@@ -98,6 +95,7 @@ class Simulator:
         self.silenced = 0
         self._mishaps = Mishaps(self.fleet, plan)
         self._spoiler = Spoiler(compiled, plan, self.writer)
+        self._order = Order(self.fleet, plan)
         self._pool = Rows.concat([])
         self._now_us = plan.start_us
         self._envelopes = 0
@@ -133,9 +131,12 @@ class Simulator:
         if self._now_us > begin:
             parts.extend(self._befall(group, begin, self._now_us) for group in self.fleet.groups)
         rows = Rows.concat(parts)
-        due = rows.sent_us < self._now_us
-        self._pool = rows.take(~due)
-        return self._pack(rows.take(due))
+        waits = rows.sent_us >= self._now_us
+        if not waits.any():
+            self._pool = Rows.concat([])
+            return self._pack(rows)
+        self._pool = rows.take(waits)
+        return self._pack(rows.take(~waits))
 
     def _befall(self, group: Any, begin_us: int, end_us: int) -> Rows:
         rows = measure(self.fleet, group, begin_us, end_us)
@@ -158,19 +159,9 @@ class Simulator:
     def _pack(self, rows: Rows) -> Released:
         """Sort readings into envelopes, and envelopes into sending order."""
         plan, fleet = self.plan, self.fleet
-        sender = fleet.device if plan.pack_by == "device" else fleet.partition_key
-        senders = sender[rows.series]
-        if plan.pack_us:
-            pack = (rows.sent_us - plan.start_us) // plan.pack_us
-            sender_keys = fleet.device_keys if plan.pack_by == "device" else fleet.key_keys
-            ready = plan.start_us + (pack + 1) * plan.pack_us
-            latency = mixed(sender_keys[senders], ready) % np.uint64(min(_LATENCY_MAX_US, plan.pack_us))
-            enqueued = ready + latency.astype(np.int64)
-            order = np.lexsort((rows.series, rows.sent_us, senders, enqueued))
-        else:
-            enqueued = rows.sent_us + _SINGLE_LATENCY_US
-            order = np.lexsort((rows.marks & COPY, rows.series, senders, enqueued))
-        rows, senders, enqueued = rows.take(order), senders[order], enqueued[order]
+        order, enqueued = self._order.of(rows)
+        rows, enqueued = rows.take(order), enqueued[order]
+        senders = self._order.sender[rows.series]
         first = self._openings(rows, senders, enqueued)
         starts = np.flatnonzero(first)
         row_ends = np.append(starts[1:], len(rows))[: len(starts)].astype(np.int64)

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from alumicatalyst.errors import InputError
 from alumicatalyst.simulator.rows import UNCERTAIN
-from alumicatalyst.simulator.text import strings
+from alumicatalyst.simulator.text import put_left, put_right, strings
 from alumicatalyst.simulator.truth import as_texts
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from alumicatalyst.simulator.engine import Released, Simulator
 
+_QUALITIES = strings([",", ",64"])
 _SUFFIXES = ".ndjson, .ndjson.gz, .csv, .csv.gz or .parquet"
 
 
@@ -115,23 +116,39 @@ class CsvFile:
         self._quality = members.quality
         names = [members.device, members.time, members.metric, members.value, members.quality]
         self._file.write((",".join(_csv(name) for name in names if name is not None) + "\n").encode())
-        self._devices = strings([_csv(fleet.devices[device]) + "," for device in fleet.device.tolist()])
-        self._metrics = strings(["," + _csv(name) + "," for name in simulator.writer.names])
+        self._heads, self._head_lengths = strings(
+            [_csv(fleet.devices[device]) + "," for device in fleet.device.tolist()]
+        )
+        self._middles, self._middle_lengths = strings(["," + _csv(name) + "," for name in simulator.writer.names])
 
     def send(self, released: Released) -> int:
         """Write the readings of envelopes in order."""
         rows = released.rows
-        parts = [
-            self._devices[rows.series],
-            self._writer.times(rows.times_us),
-            self._metrics[rows.series],
-            self._writer.values(rows.series, rows.mantissas),
+        if not len(rows):
+            return 0
+        time, time_lengths = self._writer.times(rows.times_us)
+        values = self._writer.values(rows.series, rows.mantissas)
+        quality, quality_lengths = _QUALITIES
+        uncertain = (rows.marks & UNCERTAIN != 0).astype(np.int64)
+        lengths = [
+            self._head_lengths[rows.series],
+            time_lengths,
+            self._middle_lengths[rows.series],
+            values.lengths,
+            quality_lengths[uncertain] if self._quality is not None else np.zeros(len(rows), dtype=np.int64),
         ]
-        if self._quality is not None:
-            parts.append(strings([",", ",64"])[(rows.marks & UNCERTAIN != 0).astype(np.int64)])
-        parts.append(np.full((len(rows), 1), ord("\n"), dtype=np.uint8))
-        block = np.concatenate(parts, axis=1)
-        self._file.write(block[block != 0].tobytes())
+        ends = np.cumsum(np.sum(lengths, axis=0) + 1)
+        out = np.empty(int(ends[-1]), dtype=np.uint8)
+        out[ends - 1] = ord("\n")
+        places = [ends - 1]
+        for length in reversed(lengths):
+            places.insert(0, places[0] - length)
+        put_left(out, places[0], self._heads.take(rows.series, axis=0), lengths[0], 0)
+        put_right(out, places[2], time, time_lengths, 0)
+        put_left(out, places[2], self._middles.take(rows.series, axis=0), lengths[2], 0)
+        values.put(out, places[4], 0)
+        put_left(out, places[4], quality.take(uncertain, axis=0), lengths[4], 0)
+        self._file.write(out.data)
         return 0
 
     def close(self) -> None:

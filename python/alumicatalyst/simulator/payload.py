@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from alumicatalyst.errors import InputError
-from alumicatalyst.simulator.text import decimal, rfc3339, strings
+from alumicatalyst.simulator.text import decimal, put, put_left, put_right, rfc3339, strings, texts_of, to_right
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 # Every fourth device has older firmware: it names metrics as they were once called and adds members that are ignored.
 _OLD_FIRMWARE_EVERY = 4
 _UNCERTAIN = 64
+# The shortest text before a value: a comma, an empty name in quotes, a colon.
+_MIDDLE_LEAST = 4
 
 
 @lru_cache(maxsize=4096)
@@ -80,17 +82,16 @@ class Writer:
             heads.append(self._head(fleet.devices[device], old=bool(old_firmware[device])))
             names.append(former.get(name, name) if old_firmware[device] else name)
         self.names = names
-        self._heads = strings(heads)
-        self._middles = strings([self._middle(name) for name in names])
+        self._heads, self._head_lengths = strings(heads)
+        middles, self._middle_lengths = strings([self._middle(name) for name in names])
+        self._middles = to_right(middles, self._middle_lengths)
         self._text_time = self.members.time_format == "rfc3339"
         quality = "" if self.members.quality is None else f",{quoted(self.members.quality)}:{_UNCERTAIN}"
-        self._qualities = strings(["", quality])
-        self._states = {
-            index: {code: quoted(state) for state, code in metric["states"].items()}
-            for index, metric in enumerate(fleet.metrics)
-            if metric["states"] is not None
-        }
-        self._styles = np.where(np.isin(fleet.metric, list(self._states)), -1 - fleet.metric, fleet.decimals)
+        self._quality, _ = strings([quality])
+        self._states = {index: _States.of(one["states"]) for index, one in enumerate(fleet.metrics) if one["states"]}
+        styles = np.where(np.isin(fleet.metric, list(self._states)), -1 - fleet.metric, fleet.decimals)
+        self._kinds, self._kind = np.unique(styles, return_inverse=True)
+        self._kind = self._kind.astype(np.min_scalar_type(len(self._kinds)))
 
     @property
     def wide(self) -> bool:
@@ -113,12 +114,13 @@ class Writer:
             return f",{quoted(metric)}:"
         return f",{quoted(self.members.metric)}:{quoted(metric)},{quoted(self.members.value)}:"
 
-    def times(self, times_us: NDArray[np.int64]) -> Block:
-        """Return event times in the format of the mapping, without quotes."""
+    def times(self, times_us: NDArray[np.int64]) -> tuple[Block, NDArray[np.int64]]:
+        """Return event times in the format of the mapping, without quotes: rows that end at the right edge, lengths."""
         micro = self.fleet.microseconds
         match self.members.time_format:
             case "rfc3339":
-                return rfc3339(times_us, microseconds=micro)
+                block = rfc3339(times_us, microseconds=micro)
+                return block, np.full(len(block), block.shape[1], dtype=np.int64)
             case "epoch_us":
                 return decimal(times_us, 0)
             case "epoch_ms":
@@ -126,23 +128,19 @@ class Writer:
             case _:
                 return decimal(times_us, 6) if micro else decimal(times_us // 1000, 3)
 
-    def values(self, series: NDArray[np.int64], mantissas: NDArray[np.int64]) -> Block:
+    def values(self, series: NDArray[np.int64], mantissas: NDArray[np.int64]) -> Values:
         """Return values as JSON numbers with the decimals of their series, states as JSON strings."""
-        styles = self._styles[series]
-        blocks: list[tuple[NDArray[np.int64], Block]] = []
-        for style in np.unique(styles).tolist():
-            chosen = np.flatnonzero(styles == style)
-            if style >= 0:
-                blocks.append((chosen, decimal(mantissas[chosen], style)))
-            else:
-                texts = self._states[-1 - style]
-                codes = sorted(texts)
-                table = strings([texts[code] for code in codes])
-                blocks.append((chosen, table[np.searchsorted(np.array(codes), mantissas[chosen])]))
-        out = np.zeros((len(series), max((block.shape[1] for _, block in blocks), default=0)), dtype=np.uint8)
-        for chosen, block in blocks:
-            out[chosen, : block.shape[1]] = block
-        return out
+        kind = self._kind[series]
+        lengths = np.empty(len(series), dtype=np.int64)
+        parts = []
+        for number, style in enumerate(self._kinds.tolist()):
+            chosen = np.flatnonzero(kind == number)
+            if not len(chosen):
+                continue
+            of = mantissas[chosen]
+            block, lengths[chosen] = decimal(of, style) if style >= 0 else self._states[-1 - style].texts(of)
+            parts.append((chosen, block))
+        return Values(parts, lengths)
 
     def write(
         self,
@@ -166,35 +164,93 @@ class Writer:
             first_of_body: Rows that open a body.
             array: Bodies are arrays of objects, not single objects.
         """
-        rows = len(series)
-        head = self._heads[series]
-        if self.wide:
-            time = self.times(times_us)
-            head[~first_of_object] = 0
-            time[~first_of_object] = 0
-            quote = np.where(first_of_object, ord('"') if self._text_time else 0, 0)
-        else:
-            time = self.times(times_us)
-            quote = np.full(rows, ord('"') if self._text_time else 0)
-        last_of_object = _before(first_of_object)
-        last_of_body = _before(first_of_body)
-        opening = np.where(first_of_body, ord("[") if array else 0, np.where(first_of_object, ord(","), 0))
-        parts = [
-            opening.astype(np.uint8)[:, None],
-            head,
-            time,
-            quote.astype(np.uint8)[:, None],
-            self._middles[series],
-            self.values(series, mantissas),
-        ]
-        if uncertain.any() and not self.wide:
-            parts.append(self._qualities[uncertain.astype(np.int64)])
-        parts.append(np.where(last_of_object, ord("}"), 0).astype(np.uint8)[:, None])
+        if not len(series):
+            return np.zeros(0, dtype=np.uint8), np.zeros(0, dtype=np.int64)
+        opening = np.flatnonzero(first_of_object) if self.wide else slice(None)
+        values = self.values(series, mantissas)
+        time, time_lengths = self.times(times_us[opening])
+        middle_lengths = self._middle_lengths[series]
+        # What stands before the text of a metric: in a wide object only its first row has any.
+        head_lengths = self._head_lengths[series[opening]]
+        before = np.zeros(len(series), dtype=np.int64)
+        before[opening] = head_lengths + time_lengths + (array + self._text_time)
+        doubtful = np.flatnonzero(uncertain) if not self.wide else np.zeros(0, dtype=np.int64)
+        last_of_object = np.flatnonzero(_before(first_of_object)) if self.wide else slice(None)
+        last_of_body = np.flatnonzero(_before(first_of_body)) if array else np.zeros(0, dtype=np.int64)
+        lengths = before + middle_lengths + values.lengths
+        lengths[doubtful] += self._quality.shape[1]
+        lengths[last_of_object] += 1
+        lengths[last_of_body] += 1
+        ends = np.cumsum(lengths)
+        starts = ends - lengths
+        out = np.empty(int(ends[-1]), dtype=np.uint8)
+        # From the back to the front: what spills over is written after.
+        value_starts = starts + before + middle_lengths
+        value_ends = value_starts + values.lengths
+        values.put(out, value_ends, _MIDDLE_LEAST)
+        put(out, value_ends[doubtful], self._quality.repeat(len(doubtful), axis=0))
+        spill = 0 if self.wide or not self._text_time else time.shape[1]
+        put_right(out, value_starts, self._middles.take(series, axis=0), middle_lengths, spill)
+        begins = starts[opening]
+        heads = self._heads.take(series[opening], axis=0)
+        put_left(out, begins + array, heads, head_lengths, time.shape[1] if self._text_time else 0)
+        time_ends = begins + before[opening]
+        if self._text_time:
+            time_ends -= 1
+            out[time_ends] = ord('"')
+        put_right(out, time_ends, time, time_lengths, 0)
         if array:
-            parts.append(np.where(last_of_body, ord("]"), 0).astype(np.uint8)[:, None])
-        block = np.concatenate(parts, axis=1)
-        present = block != 0
-        return block[present], np.cumsum(np.count_nonzero(present, axis=1))
+            out[begins] = np.where(first_of_body[opening], np.uint8(ord("[")), np.uint8(ord(",")))
+        closing = ends.copy()
+        closing[last_of_body] -= 1
+        out[closing[last_of_object] - 1] = ord("}")
+        out[ends[last_of_body] - 1] = ord("]")
+        return out, ends
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """The values of rows as text.
+
+    Attributes:
+        parts: Some of the rows, and their texts, which end at the right edge; all parts together hold every row.
+        lengths: Of each row's text.
+    """
+
+    parts: list[tuple[NDArray[np.int64], Block]]
+    lengths: NDArray[np.int64]
+
+    def put(self, out: Block, ends: NDArray[np.int64], spill: int) -> None:
+        """Copy the texts to where they end; up to `spill` bytes before each are overwritten too."""
+        for chosen, block in self.parts:
+            put_right(out, ends[chosen], block, self.lengths[chosen], spill)
+
+    def as_list(self) -> list[str]:
+        """Return the texts one by one."""
+        out = [""] * len(self.lengths)
+        for chosen, block in self.parts:
+            for row, text in zip(chosen.tolist(), texts_of(block, self.lengths[chosen]), strict=True):
+                out[row] = text
+        return out
+
+
+@dataclass(frozen=True, slots=True)
+class _States:
+    """The names of a metric's states, by code."""
+
+    codes: NDArray[np.int64]
+    block: Block
+    lengths: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, states: Mapping[str, int]) -> _States:
+        names = sorted(states, key=lambda name: states[name])
+        block, lengths = strings([quoted(name) for name in names])
+        return cls(np.array([states[name] for name in names], dtype=np.int64), to_right(block, lengths), lengths)
+
+    def texts(self, codes: NDArray[np.int64]) -> tuple[Block, NDArray[np.int64]]:
+        places = np.searchsorted(self.codes, codes)
+        return self.block.take(places, axis=0), self.lengths[places]
 
 
 def _before(first: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -202,19 +258,6 @@ def _before(first: NDArray[np.bool_]) -> NDArray[np.bool_]:
     last = np.ones_like(first)
     last[:-1] = first[1:]
     return last
-
-
-def texts_of(block: Block) -> list[str]:
-    """Return the rows of a block as Python strings."""
-    lengths = np.count_nonzero(block, axis=1).tolist()
-    raw = block[block != 0].tobytes().decode()
-    if len(raw) != sum(lengths):
-        return [bytes(row[row != 0]).decode() for row in block]
-    out, at = [], 0
-    for length in lengths:
-        out.append(raw[at : at + length])
-        at += length
-    return out
 
 
 def members_text(members: Sequence[tuple[str, str]]) -> str:

@@ -10,9 +10,9 @@ import pyarrow as pa
 
 from alumicatalyst.simulator.malform import Good, body_reasons, reading_reasons, spoil_body, spoil_reading
 from alumicatalyst.simulator.noise import keys_of, mixed, uniform
-from alumicatalyst.simulator.payload import texts_of
 from alumicatalyst.simulator.plan import SECOND_US
 from alumicatalyst.simulator.rows import BURST, COPIED, COPY, DISORDER, MALFORMED
+from alumicatalyst.simulator.text import texts_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -238,8 +238,8 @@ class Spoiler:
     def _texts(self, released: Released, listed: NDArray[np.int64]) -> dict[int, tuple[str, str]]:
         """Return time and value of some rows as they are written."""
         rows, writer = released.rows, self._writer
-        times = texts_of(writer.times(rows.times_us[listed]))
-        values = texts_of(writer.values(rows.series[listed], rows.mantissas[listed]))
+        times = texts_of(*writer.times(rows.times_us[listed]))
+        values = writer.values(rows.series[listed], rows.mantissas[listed]).as_list()
         return dict(zip(listed.tolist(), zip(times, values, strict=True), strict=True))
 
     def _replace_rows(
