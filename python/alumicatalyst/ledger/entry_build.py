@@ -41,7 +41,7 @@ def build(
 
     Args:
         table: The table.
-        table_id: Its id, from the metadata of its first version.
+        table_id: Its id, from the metadata of its first version, as `text_of` gives it.
         version: The commit's version.
         commit: What the commit file says.
         schema: Returns the digest of the schema text; asked only if the commit names row digests.
@@ -74,14 +74,14 @@ def build(
     operation, software = info.get("operation"), info.get("software")
     made = Entry(
         table=table,
-        table_id=_text(table_id, name, "the table id"),
+        table_id=table_id,
         version=version,
         commit_sha256=commit.sha256,
         commit_bytes=commit.size,
-        operation=UNKNOWN if operation is None or operation == "" else _text(operation, name, "the operation"),
+        operation=UNKNOWN if operation is None or operation == "" else text_of(operation, name, "the operation"),
         schema=schema() if rows else None,
         dictionaries=_dictionaries(info.get("dictionary", []), name),
-        software=None if software is None else _text(software, name, "the software"),
+        software=None if software is None else text_of(software, name, "the software"),
         ranges=folded("range", ranges),
         adds=folded("add", adds),
         rows=folded("rows", rows),
@@ -92,7 +92,7 @@ def build(
     return made, [*ranges, *adds, *rows, *removes]
 
 
-def _text(value: object, name: str, what: str) -> str:
+def text_of(value: object, name: str, what: str) -> str:
     """Return a text as an entry writes it: one line of printable ASCII, anything else escaped."""
     plain = delta.text_of(value, name, what)
     written = quote(plain, safe=_TEXT_SAFE)

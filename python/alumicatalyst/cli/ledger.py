@@ -1,0 +1,187 @@
+"""`alumicatalyst ledger`: sign the lake's commits, show what was signed, prove it, and verify it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from alumicatalyst.lake.store import Store
+    from alumicatalyst.ledger.entry import Entry
+    from alumicatalyst.ledger.place import Place
+    from alumicatalyst.settings.schema import Settings
+
+_Config = Annotated[Path | None, typer.Option("--config", help="Settings file; ./alumicatalyst.toml otherwise.")]
+_Lake = Annotated[str | None, typer.Option("--lake", help="The lake's address; the setting lake.uri otherwise.")]
+_Ledger = Annotated[str | None, typer.Option("--ledger", help="The log's folder; the setting ledger.uri otherwise.")]
+_Json = Annotated[bool, typer.Option("--json", help="Print JSON: one document, or one object a line.")]
+
+
+def run(
+    once: Annotated[bool, typer.Option("--once", help="End when nothing is new.")] = False,
+    lake: _Lake = None,
+    ledger: _Ledger = None,
+    config: _Config = None,
+    accept_unkept_log: Annotated[
+        bool,
+        typer.Option(
+            "--accept-unkept-log",
+            help="Sign on although the last signed checkpoint beside the key is lost. Look at why first: a log that "
+            "was rolled back is not found out any more by this process.",
+        ),
+    ] = False,
+) -> None:
+    """Sign every commit of the lake, until told to stop.
+
+    One entry for each table and version, digests only, goes into an append-only log of static files; a checkpoint over
+    all of them is signed with the key of the settings, which is made at the first start. One process does it; it may be
+    killed at any moment and goes on where the log ends. SIGTERM and Ctrl-C look once more and publish.
+
+    Examples:
+
+        alumicatalyst ledger run
+
+        alumicatalyst ledger run --once --lake file:var/lake --ledger file:var/ledger
+    """
+    import signal
+    import threading
+
+    from alumicatalyst import log
+    from alumicatalyst.ledger.process import Ledger
+
+    settings, place = _settings(config, lake, ledger)
+    log.configure(settings.log_format)
+    stop = threading.Event()
+
+    def end(number: int, _frame: object) -> None:
+        # A second one ends at once: whatever it cuts off was not signed, and the next start finds it again.
+        signal.signal(number, signal.SIG_DFL)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
+    Ledger(place, _store(settings), interval_s=settings.ledger.interval_s, accept_unkept=accept_unkept_log).run(
+        stop, once=once
+    )
+
+
+def log(
+    table: Annotated[str | None, typer.Option(help="Only entries of this table.")] = None,
+    tail: Annotated[int | None, typer.Option(min=1, help="Only the last so many.")] = None,
+    ledger: _Ledger = None,
+    config: _Config = None,
+    as_json: _Json = False,
+) -> None:
+    """Show the ledger's entries: one for each commit of each table.
+
+    Examples:
+
+        alumicatalyst ledger log --tail 20
+
+        alumicatalyst ledger log --table readings --json
+    """
+    from alumicatalyst.ledger.log import LogReader
+
+    _, place = _settings(config, None, ledger)
+    found = _entries(LogReader(place.folder), table, tail)
+    if as_json:
+        for row in found:
+            print(json.dumps(row, ensure_ascii=False))
+    else:
+        _print_entries(found)
+
+
+def key(
+    ledger: _Ledger = None,
+    config: _Config = None,
+    as_json: _Json = False,
+) -> None:
+    """Print the verifier key, all that anyone needs to verify; the first call makes the pair.
+
+    Examples:
+
+        alumicatalyst ledger key > plant.vkey
+    """
+    _, place = _settings(config, None, ledger)
+    found = place.verifier_key() if place.vkey.exists() and not place.key.exists() else place.signing_key().verifier
+    if as_json:
+        print(json.dumps({"origin": found.name, "vkey": found.text(), "file": str(place.vkey)}))
+    else:
+        print(found.text())
+
+
+def _settings(config: Path | None, lake: str | None, ledger: str | None) -> tuple[Settings, Place]:
+    from alumicatalyst.ledger.place import Place
+    from alumicatalyst.settings import load_settings
+
+    if ledger is not None and not ledger.startswith("file:"):
+        ledger = f"file:{ledger}"
+    settings = load_settings(config, lake__uri=lake, ledger__uri=ledger)
+    return settings, Place.of(settings.ledger)
+
+
+def _store(settings: Settings) -> Callable[[], Store]:
+    from alumicatalyst.lake.store import open_store
+
+    return lambda: open_store(settings.lake.uri, credential=settings.lake.credential, create=False)
+
+
+def _entries(reader: Any, table: str | None, tail: int | None) -> Iterator[dict[str, Any]]:
+    from collections import deque
+
+    from alumicatalyst.ledger import entry
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for index, data in enumerate(reader.entries(0, reader.size)):
+            found = entry.parse(data)
+            if table is None or found.table == table:
+                yield _entry_row(index, found)
+
+    if tail is None:
+        yield from rows()
+    else:
+        yield from deque(rows(), maxlen=tail)
+
+
+def _entry_row(index: int, found: Entry) -> dict[str, Any]:
+    """Describe an entry; rows and files are counted where the entry itself names them."""
+    from alumicatalyst.ledger.entry import Tree
+
+    def count(kind: Any) -> int:
+        return kind.lines if isinstance(kind, Tree) else len(kind)
+
+    return {
+        "index": index,
+        "table": found.table,
+        "version": found.version,
+        "operation": found.operation,
+        "rows": None if isinstance(found.rows, Tree) else sum(each.rows for each in found.rows),
+        "files": count(found.rows) + count(found.adds),
+        "removed": count(found.removes),
+    }
+
+
+def _print_entries(found: Iterator[dict[str, Any]]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    table = Table(box=box.SIMPLE)
+    names = ("index", "table", "version", "operation", "rows", "files", "removed")
+    for name in names:
+        table.add_column(name, no_wrap=True, justify="left" if name in {"table", "operation"} else "right")
+    count = 0
+    for row in found:
+        count += 1
+        values = (
+            "many" if value is None else f"{value:,}" if isinstance(value, int) else value for value in row.values()
+        )
+        table.add_row(*values)
+    if count:
+        console.print(table)
+    console.print(f"{count:,} entr{'y' if count == 1 else 'ies'}")
