@@ -130,7 +130,7 @@ def test_a_run_ends_after_the_envelope_that_reaches_its_number() -> None:
 
 def test_i1_the_truth_adds_up_and_names_what_the_core_rejects(tmp_path: Path) -> None:
     simulator = Simulator(COMPILED, Plan(START, impairments=FAULTS))
-    truth = Truth(tmp_path / "truth.ndjson", simulator.fleet, {"seed": 1})
+    truth = Truth(tmp_path / "truth.ndjson", simulator, {"seed": 1})
     clock = [START / SECOND + 10_000]
     memory = Memory(clock)
     pace = Pace(speed=0, end_us=START + 300 * SECOND)
@@ -161,7 +161,7 @@ def test_the_truth_has_a_row_for_every_fault_and_counts_those_that_were_not_cut(
     simulator = Simulator(COMPILED, Plan(START, faults=ProcessFaults(anode_effects=1.0, stuck=0.5)))
     assert simulator.fleet.faults is not None
     expected = Expected(simulator.fleet, simulator.fleet.faults, START)
-    truth = Truth(tmp_path / "truth.ndjson", simulator.fleet, {}, expected)
+    truth = Truth(tmp_path / "truth.ndjson", simulator, {}, expected)
     clock = [START / SECOND + 10_000]
     pace = Pace(speed=0, end_us=START + 3600 * SECOND)
     run(simulator, Memory(clock), pace, Ticking(clock), truth=truth, now=lambda: clock[0])

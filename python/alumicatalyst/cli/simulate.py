@@ -188,7 +188,7 @@ def simulate(
     expected = None
     if simulator.fleet.faults is not None:
         expected = Expected(simulator.fleet, simulator.fleet.faults, plan.start_us)
-    record = None if truth is None else Truth(truth, simulator.fleet, header, expected)
+    record = None if truth is None else Truth(truth, simulator, header, expected)
     pace = Pace(
         speed=pace_speed,
         history_us=past_us,

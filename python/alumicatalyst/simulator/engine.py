@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from alumicatalyst.errors import InputError
+from alumicatalyst.simulator.clocks import Clocks
 from alumicatalyst.simulator.order import Order
 from alumicatalyst.simulator.payload import Writer
 from alumicatalyst.simulator.plan import MINUTE_US, SECOND_US, Plan
@@ -43,7 +44,8 @@ class Released:
         devices: Index of each one's device in the fleet; with packs of a gateway, that of its first reading.
         readings: What each one counts as in the accounting: its readings, or 1 if it is rejected whole.
         row_ends: Where each one's rows end in `rows`.
-        rows: The readings in them, in order.
+        rows: The readings in them, in order; their times are the true ones.
+        event_times_us: The times that the readings bear: a device's clock can be wrong.
         raw: Envelopes whose body is not plain JSON.
         impaired: What was done to readings and envelopes.
     """
@@ -56,6 +58,7 @@ class Released:
     readings: NDArray[np.int64]
     row_ends: NDArray[np.int64]
     rows: Rows
+    event_times_us: NDArray[np.int64]
     raw: NDArray[np.bool_]
     impaired: list[Impaired]
 
@@ -74,15 +77,34 @@ class Released:
             self.readings[:envelopes],
             self.row_ends[:envelopes],
             self.rows.take(slice(0, rows)),
+            self.event_times_us[:rows],
             self.raw[:envelopes],
             [one for one in self.impaired if one.envelope < self.first + envelopes],
         )
 
 
 class Simulator:
-    """Releases the envelopes of a plan, in order, up to any time asked for."""
+    """Releases the envelopes of a plan, in order, up to any time asked for.
 
-    def __init__(self, compiled: Compiled, plan: Plan, *, accept: Callable[[str, str], bool] | None = None) -> None:
+    Args:
+        compiled: The compiled dictionary.
+        plan: What is simulated.
+        accept: Says of a partition key and device whether they take part; None: all do.
+        clocks: How many devices have a wrong clock.
+
+    Attributes:
+        clock_us: For each device how far its clock is ahead.
+        silenced: Readings that were never sent because their device was silent.
+    """
+
+    def __init__(
+        self,
+        compiled: Compiled,
+        plan: Plan,
+        *,
+        accept: Callable[[str, str], bool] | None = None,
+        clocks: Clocks | None = None,
+    ) -> None:
         self.compiled = compiled
         self.plan = plan
         self.fleet = build_fleet(compiled, plan, accept)
@@ -93,8 +115,10 @@ class Simulator:
                 "one for each envelope; pack by device, or name a member of the body under [payload] device"
             )
         self.silenced = 0
+        self.clocks = clocks or Clocks()
+        self.clock_us = self.clocks.offsets(self.fleet, plan)
         self._mishaps = Mishaps(self.fleet, plan)
-        self._spoiler = Spoiler(compiled, plan, self.writer)
+        self._spoiler = Spoiler(compiled, plan, self.writer, self.clock_us)
         self._order = Order(self.fleet, plan)
         self._pool = Rows.concat([])
         self._now_us = plan.start_us
@@ -162,17 +186,16 @@ class Simulator:
         order, enqueued = self._order.of(rows)
         rows, enqueued = rows.take(order), enqueued[order]
         senders = self._order.sender[rows.series]
-        first = self._openings(rows, senders, enqueued)
+        devices = fleet.device[rows.series]
+        opens = self._objects(rows, devices)
+        first = self._bodies(senders, enqueued) if plan.pack_us else opens
+        opens = opens | first
         starts = np.flatnonzero(first)
         row_ends = np.append(starts[1:], len(rows))[: len(starts)].astype(np.int64)
-        opens = np.ones(len(rows), dtype=bool)
-        if self.writer.wide:
-            opens = first | _changes(fleet.device[rows.series]) | _changes(rows.times_us)
-            bad = rows.marks & (MALFORMED | COPY | COPIED) != 0
-            opens |= bad | np.concatenate([[False], bad[:-1]])
+        times_us = rows.times_us + self.clock_us[devices] if self.clocks.skew else rows.times_us
         text, ends = self.writer.write(
             rows.series,
-            rows.times_us,
+            times_us,
             rows.mantissas,
             rows.marks & UNCERTAIN != 0,
             opens,
@@ -188,23 +211,34 @@ class Simulator:
             bodies=bodies,
             enqueued_us=enqueued[starts],
             keys=fleet.partition_key[rows.series[starts]],
-            devices=fleet.device[rows.series[starts]],
+            devices=devices[starts],
             readings=row_ends - starts,
             row_ends=row_ends,
             rows=rows,
+            event_times_us=times_us,
             raw=np.zeros(len(starts), dtype=bool),
             impaired=[],
         )
         self._envelopes += len(starts)
         return self._spoiler.apply(released, ends)
 
-    def _openings(self, rows: Rows, senders: NDArray[np.int64], enqueued: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Mark the rows that open an envelope: another sender or pack, or the former envelope is full."""
-        if not self.plan.pack_us:
+    def _objects(self, rows: Rows, devices: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Mark the rows that open an object: all of them, or in the wide form another device or instant.
+
+        What something is done to has an object of its own.
+        """
+        if not self.writer.wide:
             return np.ones(len(rows), dtype=bool)
+        bad = rows.marks & (MALFORMED | COPY | COPIED) != 0
+        return np.asarray(
+            _changes(devices) | _changes(rows.times_us) | bad | np.concatenate([[False], bad[:-1]])[: len(rows)]
+        )
+
+    def _bodies(self, senders: NDArray[np.int64], enqueued: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Mark the rows that open a pack: another sender or time, or the former one is full."""
         first = _changes(senders) | _changes(enqueued)
         starts = np.flatnonzero(first)
-        within = np.arange(len(rows)) - np.repeat(starts, np.diff(np.append(starts, len(rows))))
+        within = np.arange(len(senders)) - np.repeat(starts, np.diff(np.append(starts, len(senders))))
         limit = min(self.plan.readings_per_envelope_max, int(self.compiled["bounds"]["readings_per_envelope"]))
         return np.asarray(first | (within % limit == 0))
 

@@ -126,7 +126,7 @@ class CsvFile:
         rows = released.rows
         if not len(rows):
             return 0
-        time, time_lengths = self._writer.times(rows.times_us)
+        time, time_lengths = self._writer.times(released.event_times_us)
         values = self._writer.values(rows.series, rows.mantissas)
         quality, quality_lengths = _QUALITIES
         uncertain = (rows.marks & UNCERTAIN != 0).astype(np.int64)
@@ -185,7 +185,7 @@ class ParquetFile:
         uncertain = rows.marks & UNCERTAIN != 0
         columns = [
             pa.DictionaryArray.from_arrays(pa.array(fleet.device[rows.series].astype(np.int32)), self._devices),
-            pa.array(rows.times_us).cast(pa.timestamp("us", tz="UTC")),
+            pa.array(released.event_times_us).cast(pa.timestamp("us", tz="UTC")),
             pa.DictionaryArray.from_arrays(pa.array(rows.series.astype(np.int32)), self._metrics),
             pa.array(rows.mantissas / 10.0 ** fleet.decimals[rows.series]),
             pa.array(np.full(len(rows), 64, dtype=np.int16), mask=~uncertain),

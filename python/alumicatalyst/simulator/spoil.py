@@ -56,8 +56,9 @@ class Impaired:
 class Spoiler:
     """Carries what tells a duplicate's fate: how many readings of its series arrived since the first copy."""
 
-    def __init__(self, compiled: Compiled, plan: Plan, writer: Writer) -> None:
+    def __init__(self, compiled: Compiled, plan: Plan, writer: Writer, clock_us: NDArray[np.int64]) -> None:
         self._compiled = compiled
+        self._clock_us = clock_us
         self._plan = plan
         self._writer = writer
         self._fleet = writer.fleet
@@ -90,7 +91,7 @@ class Spoiler:
                     item=-1,
                     device=self._fleet.devices[int(released.devices[envelope])],
                     metric="",
-                    event_time_us=int(rows.times_us[first]),
+                    event_time_us=int(released.event_times_us[first]),
                     done="malformed",
                     outcome="rejected",
                     reason=reason,
@@ -184,7 +185,8 @@ class Spoiler:
                 # The window of remembered event times may reach further, as rejected readings do not fill it.
                 outcome = "duplicate" if since is not None and since < metric["duplicates"] else None
             elif marks & (DISORDER | BURST) == DISORDER:
-                margin = delay_us + 2 * self._plan.pack_us + SECOND_US
+                behind_us = max(0, -int(self._clock_us[int(self._fleet.device[series])]))
+                margin = delay_us + behind_us + 2 * self._plan.pack_us + SECOND_US
                 in_time = delay_us <= metric["out_of_orderness_us"] and margin < metric["idle_us"]
                 outcome = "windowed" if in_time else None
             if not marks & (DISORDER | BURST | COPY):
@@ -196,7 +198,7 @@ class Spoiler:
             item=-1 if whole else item,
             device=self._fleet.devices[int(self._fleet.device[series])],
             metric=str(self._fleet.metrics[int(self._fleet.metric[series])]["name"]),
-            event_time_us=int(rows.times_us[row]),
+            event_time_us=int(released.event_times_us[row]),
             done="+".join(name for mark, name in _DONE if marks & mark),
             outcome=outcome,
             reason=reason,
@@ -238,7 +240,7 @@ class Spoiler:
     def _texts(self, released: Released, listed: NDArray[np.int64]) -> dict[int, tuple[str, str]]:
         """Return time and value of some rows as they are written."""
         rows, writer = released.rows, self._writer
-        times = texts_of(*writer.times(rows.times_us[listed]))
+        times = texts_of(*writer.times(released.event_times_us[listed]))
         values = writer.values(rows.series[listed], rows.mantissas[listed]).as_list()
         return dict(zip(listed.tolist(), zip(times, values, strict=True), strict=True))
 
@@ -270,7 +272,7 @@ class Spoiler:
                 definition=self._fleet.metrics[int(self._fleet.metric[series])],
                 bits=self._bits(released, row),
             )
-            spoiled = spoil_reading(reasons[row], good, writer.members, int(rows.times_us[row]))
+            spoiled = spoil_reading(reasons[row], good, writer.members, int(released.event_times_us[row]))
             parts += [body[done:begin], spoiled.encode()]
             done = end
         return b"".join([*parts, body[done:]])

@@ -17,9 +17,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from alumicatalyst.simulator.engine import Released
+    from alumicatalyst.simulator.engine import Released, Simulator
     from alumicatalyst.simulator.expected import Expected, Found
-    from alumicatalyst.simulator.plant import Fleet
     from alumicatalyst.simulator.spoil import Impaired
 
 
@@ -57,7 +56,7 @@ class Totals:
         self.readings += int(released.readings.sum())
         self.body_bytes += int(pc.sum(pc.binary_length(released.bodies)).as_py() or 0)
         if len(released.rows):
-            low, high = int(released.rows.times_us.min()), int(released.rows.times_us.max())
+            low, high = int(released.event_times_us.min()), int(released.event_times_us.max())
             self.event_time_min_us = min(low, self.event_time_min_us if self.event_time_min_us is not None else low)
             self.event_time_max_us = max(high, self.event_time_max_us if self.event_time_max_us is not None else high)
         for one in released.impaired:
@@ -89,7 +88,7 @@ class Truth:
 
     Args:
         path: The file.
-        fleet: What is simulated.
+        simulator: What is simulated.
         header: What the first line says of the run.
         expected: Follows the faults of the plant; None: it has none.
 
@@ -98,15 +97,21 @@ class Truth:
         alarms: Alarms that they must raise.
     """
 
-    def __init__(self, path: Path, fleet: Fleet, header: dict[str, Any], expected: Expected | None = None) -> None:
+    def __init__(
+        self, path: Path, simulator: Simulator, header: dict[str, Any], expected: Expected | None = None
+    ) -> None:
         self.faults: Counter[str] = Counter()
         self.alarms = 0
-        self._fleet = fleet
+        self._fleet = fleet = simulator.fleet
+        self._clock_us = simulator.clock_us
         self._expected = expected
         self._keys = [json.dumps(key) for key in fleet.partition_keys]
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("w", encoding="utf-8")
         self._line({"kind": "run", **header})
+        for device in np.flatnonzero(self._clock_us).tolist():
+            ahead_us = int(self._clock_us[device])
+            self._line({"kind": "clock", "device": fleet.devices[device], "ahead_us": ahead_us})
 
     def add(self, released: Released) -> None:
         """Write one line for each envelope and one for each thing that was done."""
@@ -132,6 +137,9 @@ class Truth:
 
     def _found(self, found: list[Found]) -> None:
         for one in found:
+            device = int(self._fleet.device[one.fault.series])
+            # In the time of the device, as are its readings and the alarms that they raise.
+            ahead_us = int(self._clock_us[device])
             if one.complete:
                 self.faults[one.fault.kind] += 1
                 self.alarms += len(one.alarms)
@@ -139,10 +147,10 @@ class Truth:
                 {
                     "kind": "fault",
                     "fault": one.fault.kind,
-                    "device": self._fleet.devices[int(self._fleet.device[one.fault.series])],
+                    "device": self._fleet.devices[device],
                     "metric": self._fleet.metrics[int(self._fleet.metric[one.fault.series])]["name"],
-                    "from": as_text(one.fault.begin_us),
-                    "until": as_text(one.fault.end_us),
+                    "from": as_text(one.fault.begin_us + ahead_us),
+                    "until": as_text(one.fault.end_us + ahead_us),
                     "alarms": list(one.alarms),
                     "complete": one.complete,
                 }

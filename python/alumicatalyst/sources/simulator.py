@@ -174,7 +174,7 @@ class SimulatorReader:
         if not len(released):
             return
         # A pack is handed over at its end, a single reading within its second.
-        handed_over = released.enqueued_us if source.plan.pack_us else released.rows.sent_us
+        handed_over = released.enqueued_us if source.plan.pack_us else released.rows.sent_us[released.row_ends - 1]
         slots = (handed_over - source.plan.start_us) // source.slot_us
         opens = np.flatnonzero(np.diff(slots, prepend=-1))
         within = np.arange(len(slots)) - np.repeat(opens, np.diff(np.append(opens, len(slots))))
