@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -132,6 +132,36 @@ def test_i5_an_api_that_lost_its_database_while_the_flow_runs_is_filled_again(la
     recorder.wait_until(lambda it: is_settled(it, lake))
     process.end()
     assert_same(recorder, lake)
+
+
+def test_i5_commits_are_told_again_after_a_dispute_while_the_lake_goes_on_without_a_pause(lake, recorder, key):
+    first = Process(lake, recorder.url, key)
+    recorder.order(untold := Fault("503", -1, ("commits",)))
+    first.go(40)
+    first.commit()
+    first.kill()
+    untold.times = 0
+    second = Process(lake, recorder.url, key)
+    refill = recorder._refill
+
+    def refill_and_go_on(*post: Any) -> Any:
+        # Whatever the API is sent from the lake, the lake is further when that has arrived.
+        if second.operator.last < 300:
+            second.go(second.operator.last + 10)
+            second.commit()
+        return refill(*post)
+
+    recorder._refill = refill_and_go_on
+    second.beat()
+    recorder.wait_until(lambda it: it.mark("committed", PARTITION) > 40)
+    with recorder.lock:
+        recorder._refill = refill
+    second.go(310)
+    second.end()
+    assert is_settled(recorder, lake)
+    assert_same(recorder, lake)
+    refills = [post["last"] for post in recorder.posts if post["what"] == "alarms" and "committed" in post]
+    assert refills == ["40"], "what the lake had when the process took over; the rest by digests"
 
 
 def test_i6_what_the_queue_cannot_hold_comes_from_the_lake(lake, recorder, key, caplog):

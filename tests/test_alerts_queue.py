@@ -163,6 +163,52 @@ def test_i5_what_was_not_confirmed_is_in_doubt_however_far_the_lake_has_come() -
     assert held.refill_range("windows") == (100, 140)
 
 
+def test_i5_a_dispute_ends_with_what_the_lake_had_when_it_arose_however_quickly_commits_follow() -> None:
+    held = Held.of(resume(), 0.0)
+    held.on_taken("windows", 100, 100, 0.0)
+    held.on_taken("latest", 100, 100, 0.0)
+    held.on_disputed(60)
+    assert held.refill_range("alarms") == (60, 100)
+    # Before the refill has ended, the lake and the flow's own posts have gone on.
+    held.note(Commit(100, 130, 0, "", 1.0))
+    held.on_taken("alarms", 140, 140, 1.0)
+    held.on_refilled("alarms", 100, 140, 2.0)
+    assert held.refill_range("alarms") is None
+    told = held.next_commit()
+    assert told is not None
+    assert (told.follows, told.last) == (100, 130)
+
+
+@pytest.mark.parametrize("lacks", ["some that were dropped", "those of the lake"])
+def test_i5_alarms_come_from_the_lake_as_far_as_the_other_kinds_do_however_quickly_commits_follow(lacks: str) -> None:
+    held = Held.of(resume(), 0.0)
+    # Another process posted windows and latest values far ahead of what the lake has.
+    others: tuple[Kind, ...] = ("windows", "latest")
+    for kind in others:
+        held.on_taken(kind, 100, 1_000, 0.0)
+    if lacks == "those of the lake":
+        held.on_disputed(60)
+    else:
+        held.lanes["alarms"].offer(300, 310, latest([]).slice(0, 0), 0.0)
+        held.on_gap("alarms", Gap(60, 60))
+    for sealed in range(100, 200, 20):
+        for kind in others:
+            # No refill ends before the next commit.
+            held.note(Commit(held.sealed, held.sealed + 10, 0, "", 1.0))
+            wanted = held.refill_range(kind)
+            assert wanted is not None
+            held.on_refilled(kind, wanted[1], 1_000, 2.0)
+        wanted = held.refill_range("alarms")
+        if wanted is not None:
+            held.on_refilled("alarms", wanted[1], wanted[1], 2.0)
+        if lacks == "those of the lake":
+            held.on_taken("alarms", held.sealed, held.sealed, 2.0)
+        while (told := held.next_commit()) is not None:
+            held.on_confirmed(told.last)
+        assert held.committed is not None
+        assert sealed < held.committed < held.sealed, "behind by what came during the refills, and no more"
+
+
 def test_i6_of_too_many_commits_only_the_newest_is_kept() -> None:
     held = Held.of(resume(), 0.0)
     for number in range(100, 100_000):

@@ -57,7 +57,9 @@ class Held:
         lanes: What waits, by kind.
         committed: Up to where the API has confirmed the partition; None: it has not said.
         commits: Those that the API was not told, in order.
-        disputed: The API's alarms after `committed` are not those of the lake, or it lacks some.
+        disputed: The API's alarms in (committed, disputed] are not those of the lake, or it lacks some. What is
+            committed later is told as ever: a dispute over all that the lake has would not end while commits come
+            quicker than refills.
         not_before_s: No commit is told earlier, as the API would not have the last one.
     """
 
@@ -69,7 +71,7 @@ class Held:
     lanes: dict[Kind, Lane]
     committed: int | None = None
     commits: deque[Commit] = field(default_factory=deque)
-    disputed: bool = False
+    disputed: int = -1
     not_before_s: float = 0.0
 
     @classmethod
@@ -83,6 +85,11 @@ class Held:
         if mark >= 0:
             held.commits.append(Commit(mark, mark, *digest(()), now_s))
         return held
+
+    @property
+    def is_disputed(self) -> bool:
+        """Whether only the lake's own alarms can be confirmed next."""
+        return self.committed is not None and self.committed < self.disputed
 
     def note(self, commit: Commit) -> None:
         """Take in a commit of the lake."""
@@ -114,26 +121,24 @@ class Held:
         of the range ahead of a commit is read from the lake: what is confirmed is right for every kind, so that a later
         process need not look further back.
         """
-        if not self.commits or self.disputed:
+        if not self.commits or self.is_disputed:
             return None
         commit = self.commits[0]
         if commit.asks:
             return commit
         mark = self.lanes["alarms"].mark
-        return commit if mark is not None and mark >= commit.last and self._settled(commit.last) else None
+        return commit if mark is not None and commit.last <= min(mark, self._settled()) else None
 
     def refill_range(self, kind: Kind) -> tuple[int, int] | None:
         """Return what the API is to be sent from the lake now, as (after, until)."""
         lane = self.lanes[kind]
         if kind == "alarms":
-            if not (lane.blocked or self.disputed):
+            if not (lane.blocked or self.is_disputed):
                 return None
             after = self.committed if self.committed is not None else lane.mark
-            return (
-                None
-                if after is None or after >= self.sealed or not self._settled(self.sealed)
-                else (after, self.sealed)
-            )
+            # As far as may be confirmed now, and in a dispute no further: the commits that follow are told.
+            until = self._settled() if lane.blocked else min(self._settled(), self.disputed)
+            return (after, until) if after is not None and after < until else None
         if lane.doubt is not None:
             after, until = lane.doubt
             if after < self.sealed:
@@ -142,10 +147,12 @@ class Held:
             return lane.mark, self.sealed
         return None
 
-    def _settled(self, until: int) -> bool:
-        others = [lane for kind, lane in self.lanes.items() if kind != "alarms"]
-        known = all(lane.mark is not None or lane.refused for lane in others)
-        return known and all(lane.doubt is None or lane.doubt[0] >= until or lane.refused for lane in others)
+    def _settled(self) -> int:
+        """Return up to where the API has the lake's windows and latest values, whoever else had posted some."""
+        others = [lane for kind, lane in self.lanes.items() if kind != "alarms" and not lane.refused]
+        if any(lane.mark is None for lane in others):
+            return -1
+        return min([self.sealed, *(lane.doubt[0] for lane in others if lane.doubt is not None)])
 
     def on_taken(self, kind: Kind, posted: int, mark: int, now_s: float) -> None:
         """The API took a post of the flow's own up to `posted`, and has come to `mark`."""
@@ -169,7 +176,6 @@ class Held:
         lane = self.lanes[kind]
         if kind == "alarms":
             self.on_confirmed(until)
-            self.disputed = self.disputed and until < self.sealed
         elif lane.doubt is not None:
             lane.doubt = None if until >= lane.doubt[1] else (max(until, lane.doubt[0]), lane.doubt[1])
         lane.taken(max(mark, until), now_s)
@@ -181,10 +187,10 @@ class Held:
             self.commits.popleft()
 
     def on_disputed(self, committed: int) -> None:
-        """The API holds something else after `committed`: it is sent what the lake has, which settles all commits."""
+        """The API holds something else after `committed`: it is sent what the lake has by now."""
         self.committed = committed
         self.commits.clear()
-        self.disputed = True
+        self.disputed = self.sealed
 
     def on_gap(self, kind: Kind, gap: Gap) -> None:
         """The API lacks what a post followed."""
@@ -194,4 +200,3 @@ class Held:
         lane.mark, lane.refused = gap.mark, False
         if kind == "alarms":
             self.committed = gap.committed if gap.committed is not None else self.committed
-            self.disputed = self.disputed and (self.committed is None or self.committed < self.sealed)
