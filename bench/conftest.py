@@ -1,36 +1,28 @@
-"""What every benchmark shares: processor time as the clock, answers checked before timing, and the table at the end."""
+"""What every benchmark shares: both clocks, answers checked before timing, the table at the end, and its JSON."""
 
 from __future__ import annotations
 
+import gc
 import os
+import statistics
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 # Peers get one thread, like us: more of them cost processor time without adding readings per CPU-second.
 os.environ.setdefault("POLARS_MAX_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
+
+from bench.load import SCALE
+from bench.results import RATE, Figure, best_of_ours, groups, machine, ratio, save
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 HERE = Path(__file__).resolve().parent
-PEER = "peer"
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """One line of the table: readings per CPU-second in millions, the median and the range of the rounds."""
-
-    layer: str
-    load: str
-    who: str
-    median: float
-    lowest: float
-    highest: float
-    goal: float | None
+_SHORT_ROUNDS = 2
 
 
 class Measure(Protocol):
@@ -44,29 +36,38 @@ class Measure(Protocol):
         readings: int,
         setup: Callable[[], tuple[tuple[Any, ...], dict[str, Any]]] | None = None,
         rounds: int = 5,
-        goal: float | None = None,
-    ) -> None: ...
+        clock: Callable[[], float] = time.process_time,
+        **about: Any,
+    ) -> Figure: ...
 
 
 FIGURES: pytest.StashKey[list[Figure]] = pytest.StashKey()
+MACHINE: pytest.StashKey[dict[str, Any]] = pytest.StashKey()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--results", metavar="FILE", help="write the figures to FILE as JSON, for python -m bench.report")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[FIGURES] = []
-    # The table at the end says it in readings per second.
-    config.option.benchmark_quiet = True
+    config.stash[MACHINE] = machine()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Measure in processor time, all threads together, unless a benchmark names another clock."""
     for item in items:
-        if HERE in item.path.parents:
-            item.add_marker(pytest.mark.benchmark(timer=time.process_time))
+        if HERE in item.path.parents and item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(300))
 
 
 @pytest.fixture
-def measure(benchmark: Any, request: pytest.FixtureRequest) -> Measure:
+def figure(request: pytest.FixtureRequest) -> Callable[[Figure], None]:
+    """Return what takes a figure that a benchmark has measured by itself."""
+    return request.config.stash[FIGURES].append
+
+
+@pytest.fixture
+def measure(figure: Callable[[Figure], None]) -> Measure:
     """Return the stopwatch: the caller has checked the answer of `work` before."""
 
     def run(
@@ -78,16 +79,34 @@ def measure(benchmark: Any, request: pytest.FixtureRequest) -> Measure:
         readings: int,
         setup: Callable[[], tuple[tuple[Any, ...], dict[str, Any]]] | None = None,
         rounds: int = 5,
-        goal: float | None = None,
-    ) -> None:
-        benchmark.pedantic(work, setup=setup, rounds=rounds)
-        if benchmark.stats is None:  # --benchmark-disable: the answer was checked, and that is all.
-            return
-        seconds = benchmark.stats.stats
-        median, lowest, highest = (readings / each / 1e6 for each in (seconds.median, seconds.max, seconds.min))
-        figure = Figure(layer, load, who, median, lowest, highest, goal)
-        benchmark.extra_info.update(who=who, load=load, millions_of_readings_per_cpu_s=figure.median)
-        request.config.stash[FIGURES].append(figure)
+        clock: Callable[[], float] = time.process_time,
+        **about: Any,
+    ) -> Figure:
+        by_cpu, by_wall = [], []
+        rounds = rounds if SCALE == 1 else min(rounds, _SHORT_ROUNDS)
+        for _ in range(rounds):
+            args, kwargs = setup() if setup else ((), {})
+            # What the last round left behind is not this one's.
+            gc.collect()
+            wall, cpu = time.perf_counter(), clock()
+            work(*args, **kwargs)
+            by_cpu.append(readings / (clock() - cpu) / 1e6)
+            by_wall.append(readings / (time.perf_counter() - wall) / 1e6)
+        found = Figure(
+            layer=layer,
+            load=load,
+            who=who,
+            unit=RATE,
+            median=statistics.median(by_cpu),
+            lowest=min(by_cpu),
+            highest=max(by_cpu),
+            rounds=rounds,
+            readings=readings,
+            wall=statistics.median(by_wall),
+            **about,
+        )
+        figure(found)
+        return found
 
     return run
 
@@ -96,17 +115,31 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     figures = config.stash[FIGURES]
     if not figures:
         return
-    ours: dict[tuple[str, str], float] = {}
-    for figure in figures:
-        if not figure.who.startswith(PEER):
-            ours.setdefault((figure.layer, figure.load), figure.median)
-    lines = [("layer", "load", "who", "median", "range", "goal", "ours is")]
-    for figure in figures:
-        peer = figure.who.startswith(PEER) and (figure.layer, figure.load) in ours
-        ratio = f"{ours[figure.layer, figure.load] / figure.median:.1f} x" if peer else ""
-        goal = f"{figure.goal:g}" if figure.goal else ""
-        spread = f"{figure.lowest:.3g} - {figure.highest:.3g}"
-        lines.append((figure.layer, figure.load, figure.who, f"{figure.median:.3g}", spread, goal, ratio))
-    terminalreporter.section("millions of readings per CPU-second")
-    for layer, load, who, median, spread, goal, ratio in lines:
-        terminalreporter.write_line(f"{layer:<9} {load:<29} {who:<43} {median:>6}  {spread:<13} {goal:>4} {ratio:>7}")
+    terminalreporter.section("figures: medians, by processor time where the unit says CPU" + scale_note())
+    for group in groups(figures):
+        ours = best_of_ours(group)
+        terminalreporter.write_line(f"{group[0].layer}: {group[0].load}  [{group[0].unit}]")
+        for each in group:
+            compared = f"ours is {ratio(ours, each):.3g} x" if ours and each.is_peer else ""
+            wall = f"wall {each.wall:.3g}" if each.wall is not None else ""
+            goal = "" if each.goal is None else f"goal {each.goal:g} {'met' if each.met else 'MISSED'}"
+            spread = f"{each.lowest:.3g} - {each.highest:.3g}"
+            terminalreporter.write_line(
+                f"  {each.who:<46} {each.median:>8.3g}  {spread:<15} {wall:<11} {goal:<15} {each.tier:<6}{compared}"
+            )
+
+
+def scale_note() -> str:
+    return "" if SCALE == 1 else f"; BENCH_SCALE={SCALE:g}: a short run, not for quoting"
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    path = session.config.getoption("--results")
+    if path and session.config.stash[FIGURES]:
+        save(
+            Path(path),
+            session.config.stash[FIGURES],
+            command=f"pytest {' '.join(session.config.invocation_params.args)}",
+            scale=SCALE,
+            machine_before=session.config.stash[MACHINE],
+        )

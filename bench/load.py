@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from itertools import pairwise, product
@@ -16,13 +17,16 @@ from alumicatalyst.sources import envelopes
 if TYPE_CHECKING:
     import pyarrow as pa
 
+SCALE = float(os.environ.get("BENCH_SCALE", "1"))
+"""A short run works on this share of the readings: it shows that everything runs, and no figure to quote."""
+
 ROOT = Path(__file__).resolve().parent.parent
 START_US = 1_795_256_130_000_000
 WINDOW_US = 10_000_000
 LATENESS_US = 5_000_000
 
 # A hundredth of the readings arrives up to four seconds late: out of order, but before their window closes.
-_DELAYED_SHARE = 0.01
+DELAYED_SHARE = 0.01
 _DELAY_TICKS = 4
 _BODY_BYTES = 128
 
@@ -122,7 +126,19 @@ class Columns:
         return self.thousandths / 1000
 
 
-def columns(readings: int, series: int, *, shuffled: bool, ranges: list[tuple[float, float]] | None = None) -> Columns:
+def scaled(readings: int, multiple_of: int = 10_000) -> int:
+    """Return how many readings a benchmark works on: all it asks for, or less in a short run."""
+    return max(multiple_of, round(readings * SCALE / multiple_of) * multiple_of)
+
+
+def columns(
+    readings: int,
+    series: int,
+    *,
+    shuffled: bool,
+    ranges: list[tuple[float, float]] | None = None,
+    delayed_share: float = DELAYED_SHARE,
+) -> Columns:
     """Make readings of so many series, each second all of them, in their order or in a new one each second."""
     random = np.random.default_rng(20261121)
     tick, number = np.divmod(np.arange(readings, dtype=np.int64), series)
@@ -132,7 +148,7 @@ def columns(readings: int, series: int, *, shuffled: bool, ranges: list[tuple[fl
     low, high = edges[:, number if ranges else np.zeros(readings, int)]
     time_us = START_US + tick * 1_000_000 + random.integers(0, 200, readings) * 1000
     thousandths = random.integers(low, high)
-    delayed = random.random(readings) < _DELAYED_SHARE
+    delayed = random.random(readings) < delayed_share
     arrival = np.arange(readings, dtype=np.float64)
     arrival[delayed] += random.random(int(delayed.sum())) * _DELAY_TICKS * series
     order = np.argsort(arrival, kind="stable")
