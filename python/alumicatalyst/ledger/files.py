@@ -26,7 +26,7 @@ def reported(what: str, remedy: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        where = f" ({error.filename})" if error.filename else ""
+        where = f" ({error.filename})" if error.filename and str(error.filename) not in what else ""
         raise LedgerError(f"couldn't {what}: {error.strerror or error}{where}; {remedy}") from error
 
 

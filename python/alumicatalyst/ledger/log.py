@@ -224,9 +224,10 @@ class LogWriter:
                 "--accept-unkept-log"
             )
         known = [each for each in (kept, shown) if each is not None]
-        for checkpoint, _ in known:
-            self._check_beginning(checkpoint)
         last = max(known, key=lambda each: each[0].size)
+        standing = tiles.Tiles(self._folder, last[0].size)
+        for checkpoint, _ in known:
+            self._check_beginning(standing, checkpoint)
         # A crash between the two, or a restored key, has left one behind; readers are shown only what is kept.
         for path, found in ((self._kept, kept), (self._shown, shown)):
             if found != last:
@@ -265,13 +266,13 @@ class LogWriter:
             )
         return found, text
 
-    def _check_beginning(self, known: Checkpoint) -> None:
+    def _check_beginning(self, standing: tiles.Tiles, known: Checkpoint) -> None:
         """Raise LedgerError unless the log's tiles begin with what a checkpoint says."""
         try:
-            found = tiles.Tiles(self._folder, known.size).range_hash(0, known.size) if known.size else EMPTY_ROOT
+            found = standing.range_hash(0, known.size) if known.size else EMPTY_ROOT
         except LedgerError as error:
             raise LedgerError(
-                f"couldn't continue the log {self._folder}: it was signed with {known.size} entries, and not all are "
+                f"couldn't continue the log {self._folder}: {standing.size} entries were signed, and not all are "
                 f"there ({error}); it has been rolled back or damaged, so restore its files before anything is signed"
             ) from error
         if found != known.root:
