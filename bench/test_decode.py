@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-import time
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -17,10 +13,12 @@ import pyarrow as pa
 import pytest
 
 from alumicatalyst._core import Dictionary
-from bench.load import ROOT, Load, load, scaled
+from bench.kernels import Kernel
+from bench.load import Load, load, scaled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from bench.conftest import Measure
 
@@ -38,41 +36,6 @@ class Reading(msgspec.Struct, gc=False):
     q: int = 192
 
 
-class Decoder:
-    """The example `decode` of the core, which decodes all it holds whenever it is told to."""
-
-    clock_id = 0
-
-    def __init__(self, binary: Path, folder: Path, made: Load, batches: list[list[bytes]]) -> None:
-        bodies = [body for batch in batches for body in batch]
-        ends = np.cumsum([len(body) for body in bodies])
-        (folder / "dictionary.json").write_text(Dictionary.from_toml(made.dictionary).to_json())
-        (folder / "envelopes").write_bytes(np.array([len(bodies), *ends], "<i8").tobytes() + b"".join(bodies))
-        per_batch = str(len(batches[0]))
-        self._process = subprocess.Popen(
-            [binary, folder / "dictionary.json", folder / "envelopes", per_batch],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        # The processor time of another process: clock_getcpuclockid(3) makes its clock like this.
-        Decoder.clock_id = ~self._process.pid << 3 | 2
-
-    def run(self, line: str = "decode") -> list[str]:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(f"{line}\n")
-        self._process.stdin.flush()
-        return self._process.stdout.readline().split()
-
-    def close(self) -> None:
-        self._process.communicate()
-
-
-def decoder_clock() -> float:
-    return time.clock_gettime(Decoder.clock_id)
-
-
 @cache
 def made(kind: str) -> Load:
     return load("site", READINGS, per_envelope=LOADS[kind])
@@ -87,26 +50,20 @@ def batches(kind: str) -> list[list[bytes]]:
     return [[b"\n".join(batch[at : at + lines]) for at in range(0, len(batch), lines)] for batch in batches("objects")]
 
 
-@pytest.fixture(scope="module")
-def binary() -> Path:
-    """Build the example with the profile of a release."""
-    cargo = shutil.which("cargo")
-    assert cargo, "couldn't build the decoder: cargo is missing; install the Rust toolchain with rustup"
-    build = [cargo, "build", "--locked", "--release", "-p", "alumicatalyst-core", "--example", "decode"]
-    messages = subprocess.run([*build, "--message-format=json"], cwd=ROOT, check=True, capture_output=True, text=True)
-    found = (msgspec.json.decode(line) for line in messages.stdout.splitlines())
-    return next(Path(each["executable"]) for each in found if each.get("executable"))
-
-
 @pytest.fixture
-def decoder(binary: Path, tmp_path: Path, kind: str) -> Iterator[Decoder]:
-    decoder = Decoder(binary, tmp_path, made(kind), batches(kind))
-    yield decoder
-    decoder.close()
+def decoder(tmp_path: Path, kind: str) -> Iterator[Kernel]:
+    bodies = [body for batch in batches(kind) for body in batch]
+    ends = np.cumsum([len(body) for body in bodies])
+    (tmp_path / "dictionary.json").write_text(Dictionary.from_toml(made(kind).dictionary).to_json())
+    (tmp_path / "envelopes").write_bytes(np.array([len(bodies), *ends], "<i8").tobytes() + b"".join(bodies))
+    per_batch = str(len(batches(kind)[0]))
+    kernel = Kernel("decode", tmp_path / "dictionary.json", tmp_path / "envelopes", per_batch)
+    yield kernel
+    kernel.close()
 
 
 @pytest.mark.parametrize("kind", LOADS)
-def test_decoder(kind: str, decoder: Decoder, measure: Measure) -> None:
+def test_decoder(kind: str, decoder: Kernel, measure: Measure) -> None:
     rows, rejected, value_sum, time_sum = decoder.run("check")
     assert (int(rows), int(rejected)) == (READINGS, 0)
     assert float(value_sum) == pytest.approx(made(kind).value_sum, rel=1e-9)
@@ -120,7 +77,7 @@ def test_decoder(kind: str, decoder: Decoder, measure: Measure) -> None:
         readings=READINGS,
         rounds=15,
         goal=GOAL,
-        clock=decoder_clock,
+        clock=decoder.clock,
     )
 
 

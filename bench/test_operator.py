@@ -1,7 +1,8 @@
-"""The operator of a partition from Python: envelopes to readings, scores, windows, alarms and counts, beside a peer.
+"""The operator of a partition from Python: envelopes to readings, scores, windows, alarms and counts, beside two peers.
 
-The peer decodes, keeps the readings whose window is still open, and groups the rest. It checks nothing: no dictionary,
-units, duplicates, late readings or clocks, one watermark for all series, and no rows of what it has read.
+The peers decode, keep the readings whose window is still open, and group the rest. They check nothing: no dictionary,
+units, duplicates, late readings or clocks, one watermark for all series, and no rows of what they have read. The tier P
+is what has windows of 10 s alone.
 """
 
 from __future__ import annotations
@@ -10,11 +11,14 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import numpy as np
+import orjson
 import polars as pl
 import pytest
 
 from alumicatalyst._core import Dictionary, Partition
-from bench.load import LATENESS_US, WINDOW_US, Load, load
+from bench.load import LATENESS_US, WINDOW_US, Columns, Load, load, scaled
+from bench.peers import Answer, numpy_windows
 from bench.test_decode import Reading, columns_of
 
 if TYPE_CHECKING:
@@ -22,8 +26,8 @@ if TYPE_CHECKING:
 
     from bench.conftest import Measure
 
-READINGS = 2_000_000
-PEER_READINGS = 500_000
+READINGS = scaled(2_000_000, 400_000)
+PEER_READINGS = scaled(500_000, 50_000)
 # Plant, readings in an envelope, and the readings that come before the clock starts: each series has then appeared.
 LOADS = {
     "all on, smelter, arrays of 100": ("smelter", 100, 50_000),
@@ -87,7 +91,12 @@ def test_partition(kind: str, measure: Measure) -> None:
         goal=GOALS[kind.split(",", maxsplit=1)[0]],
         readings=READINGS - LOADS[kind][2],
         rounds=7,
+        tier=tier_of(kind),
     )
+
+
+def tier_of(kind: str) -> str:
+    return "P" if kind.startswith("10 s") else ""
 
 
 def frame_of(batch: pa.RecordBatch) -> pl.DataFrame:
@@ -137,6 +146,47 @@ class Peer:
         )
 
 
+class PlainPeer:
+    """The same with what is most at hand: objects, a number for each name, and numpy."""
+
+    def __init__(self, *, several: bool) -> None:
+        self._several = several
+        self._series: dict[tuple[str, str], int] = {}
+        self._open = Columns(np.empty(0, np.uint32), np.empty(0, np.int64), np.empty(0, np.int64))
+
+    def on_batch(self, bodies: list[bytes]) -> Answer | None:
+        decoded = [orjson.loads(body) for body in bodies]
+        objects = [each for items in decoded for each in items] if self._several else decoded
+        numbers, series = self._series, []
+        for each in objects:
+            name = each["deviceId"], each["metric"]
+            number = numbers.get(name)
+            if number is None:
+                number = numbers[name] = len(numbers)
+            series.append(number)
+        texts = np.array([each["ts"][:-1] for each in objects], "datetime64[us]")
+        values = np.rint(np.array([each["value"] for each in objects]) * 1000)
+        return self._close(
+            Columns(
+                np.concatenate([self._open.series, np.array(series, np.uint32)]),
+                np.concatenate([self._open.time_us, texts.astype(np.int64)]),
+                np.concatenate([self._open.thousandths, values.astype(np.int64)]),
+            )
+        )
+
+    def _close(self, readings: Columns) -> Answer | None:
+        closed = readings.time_us // WINDOW_US * WINDOW_US + WINDOW_US <= readings.time_us.max() - LATENESS_US
+        self._open = _rows(readings, ~closed)
+        return numpy_windows(_rows(readings, closed)) if closed.any() else None
+
+    def flush(self) -> Answer:
+        return numpy_windows(self._open)
+
+
+def _rows(readings: Columns, where: np.ndarray[Any, Any]) -> Columns:
+    return Columns(readings.series[where], readings.time_us[where], readings.thousandths[where])
+
+
 @pytest.mark.parametrize("kind", [kind for kind in LOADS if kind.startswith("10 s")])
 def test_msgspec_and_polars(kind: str, measure: Measure) -> None:
     wanted = made(kind, PEER_READINGS)
@@ -149,4 +199,42 @@ def test_msgspec_and_polars(kind: str, measure: Measure) -> None:
     windows = pl.concat(run())
     assert (windows["count"].sum(), windows.height) == (PEER_READINGS, wanted.windows)
     assert (windows["mean"] * windows["count"]).sum() == pytest.approx(wanted.value_sum, rel=1e-9)
-    measure(run, layer="operator", load=kind, who="peer: msgspec, polars, no checks", readings=PEER_READINGS, rounds=3)
+    measure(
+        run,
+        layer="operator",
+        load=kind,
+        who="peer: msgspec, polars, no checks",
+        readings=PEER_READINGS,
+        rounds=3,
+        tier=tier_of(kind),
+        note=NOTE,
+    )
+
+
+@pytest.mark.parametrize("kind", [kind for kind in LOADS if kind.startswith("10 s")])
+def test_orjson_and_numpy(kind: str, measure: Measure) -> None:
+    wanted = made(kind, PEER_READINGS)
+    bodies = [batch.column("body").to_pylist() for batch in wanted.batches]
+
+    def run() -> list[Answer]:
+        peer = PlainPeer(several=LOADS[kind][1] > 1)
+        found = [*(peer.on_batch(batch) for batch in bodies), peer.flush()]
+        return [each for each in found if each is not None]
+
+    found = run()
+    count, mean = (np.concatenate([each[name] for each in found]) for name in ("count", "mean"))
+    assert (count.sum(), len(count)) == (PEER_READINGS, wanted.windows)
+    assert (mean * count).sum() == pytest.approx(wanted.value_sum, rel=1e-9)
+    measure(
+        run,
+        layer="operator",
+        load=kind,
+        who="peer: orjson, numpy, no checks",
+        readings=PEER_READINGS,
+        rounds=3,
+        tier=tier_of(kind),
+        note=NOTE,
+    )
+
+
+NOTE = "no dictionary, units, duplicates or late readings; one watermark; no rows but windows"
