@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from alumicatalyst.simulator.plan import MINUTE_US
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from alumicatalyst.simulator.plant import Fleet, Group
 
 _SCORE_MAX = 1_000_000.0
+# An anode effect counts as complete if so much was sent of the time before it breaks out.
+_SHOWN_US = 3 * MINUTE_US
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +35,8 @@ class Found:
     Attributes:
         fault: Which.
         alarms: The rules that must raise an alarm while it lasts, in order of raising; none: nothing can find it.
-        complete: Readings before it and after it were sent; else it was cut by the beginning or the end of the run.
+        complete: Readings before it (or before an anode effect breaks out) and after it were sent; else it was cut by
+            the beginning or the end of the run.
     """
 
     fault: Fault
@@ -54,12 +59,12 @@ class Expected:
         self._start_us = start_us
         count = len(fleet.metric)
         self._newest = np.full(count, start_us, dtype=np.int64)
-        self._slots = faults.slot(np.arange(count), self._newest)
+        self._slots = faults.slots(self._newest)
         self._groups: list[Group] = [group for group in fleet.groups for _ in group.series]
         order = np.concatenate([group.series for group in fleet.groups])
         self._groups = [self._groups[place] for place in np.argsort(order).tolist()]
         self._rules = [_Series(group.metric) if group.metric["alarms"] else None for group in self._groups]
-        self._raised: dict[tuple[int, int], list[str]] = {}
+        self._raised: dict[Fault, list[str]] = {}
 
     def add(self, released: Released) -> list[Found]:
         """Take in what was released; return the faults that are over in all series that were heard of since."""
@@ -75,24 +80,25 @@ class Expected:
             if in_order.any():
                 self._newest[one] = max(int(self._newest[one]), int(times.max()))
                 self._evaluate(one, times[in_order], rows.mantissas[places][in_order])
-        return self._over(self._faults.slot(np.arange(len(self._newest)), self._newest))
+        return self._over(self._faults.slots(self._newest))
 
     def close(self, now_us: int) -> list[Found]:
         """Return the faults that were not over, as far as they began before `now_us`."""
-        last = self._faults.slot(np.arange(len(self._newest)), np.full(len(self._newest), now_us)) + 1
+        last = self._faults.slots(np.full(len(self._newest), now_us)) + 1
         return [found for found in self._over(last) if found.fault.begin_us < now_us]
 
     def _over(self, until: NDArray[np.int64]) -> list[Found]:
         """Return the faults of all slots before those given that were not returned before."""
         found = []
-        for one in np.flatnonzero(until > self._slots).tolist():
-            slots = np.arange(self._slots[one], until[one])
-            for fault in self._faults.among(self._groups[one], np.full(len(slots), one), slots):
-                alarms = tuple(self._raised.pop((one, fault.slot), ()))
+        for one in np.flatnonzero((until > self._slots).any(axis=0)).tolist():
+            for fault in self._faults.among(self._groups[one], one, self._slots[:, one], until[:, one]):
+                alarms = tuple(self._raised.pop(fault, ()))
                 if fault.end_us > self._start_us:
-                    complete = fault.begin_us >= self._start_us and int(self._newest[one]) >= fault.end_us
+                    # What an anode effect shows long before it breaks out, no rule sees.
+                    shown_us = max(fault.begin_us, fault.onset_us - _SHOWN_US)
+                    complete = shown_us >= self._start_us and int(self._newest[one]) >= fault.end_us
                     found.append(Found(fault, alarms, complete))
-            self._slots[one] = until[one]
+            self._slots[:, one] = until[:, one]
         return found
 
     def _evaluate(self, one: int, times_us: NDArray[np.int64], mantissas: NDArray[np.int64]) -> None:
@@ -102,10 +108,8 @@ class Expected:
         values = self._fleet.canonical(one, mantissas)
         for time_us, value in zip(times_us.tolist(), values.tolist(), strict=True):
             for rule in rules.raised(time_us, value):
-                series, slot = np.array([one]), self._faults.slot(np.array([one]), np.array([time_us]))
-                for fault in self._faults.among(self._groups[one], series, slot):
-                    if fault.begin_us <= time_us <= fault.end_us:
-                        self._raised.setdefault((one, fault.slot), []).append(rule)
+                for fault in self._faults.at(self._groups[one], one, time_us):
+                    self._raised.setdefault(fault, []).append(rule)
 
 
 def _valid(released: Released) -> NDArray[np.bool_]:

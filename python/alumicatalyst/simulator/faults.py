@@ -2,21 +2,25 @@
 
 Time is cut into slots, each series' own. Whether a slot holds a fault, which, when and how strong is a function of the
 seed, the series and the slot, so a fault is the same however time is advanced and wherever a simulation begins.
+Anode effects have longer slots of their own: a sensor can fail during one, and then shows what it shows.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from alumicatalyst.simulator.noise import normal, uniform
-from alumicatalyst.simulator.plan import FAULT_SLOT_US, FAULTS_PER_HOUR_MAX, MINUTE_US, SECOND_US, ProcessFaults
-from alumicatalyst.simulator.signals import cell_voltage
+from alumicatalyst.simulator import anode, sensors
+from alumicatalyst.simulator.noise import keys_of, normal, uniform
+from alumicatalyst.simulator.plan import FAULT_SLOT_US, MINUTE_US, ProcessFaults
+from alumicatalyst.simulator.points import HOUR_US
+from alumicatalyst.simulator.pot import alumina_feed, bath_temperature, cell_voltage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
@@ -28,9 +32,9 @@ if TYPE_CHECKING:
 Kind = Literal["anode_effect", "stuck", "drift", "spike"]
 # Metrics that are measured less often than this have no faults: one would hardly be seen.
 _EVERY_MAX_US = 2 * MINUTE_US
-_DRAWS = 8
-# A drifting sensor still follows a little of what it measures.
-_DRIFT_SHARE = 0.95
+_DRAWS = 9
+# What an anode effect changes.
+_OF_CELLS = frozenset({cell_voltage, alumina_feed, bath_temperature})
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +45,9 @@ class Fault:
         kind: Which.
         series: Index of the series in the fleet.
         slot: The slot of the series that holds it.
-        begin_us: The first instant at which values are touched.
-        end_us: The first instant at which they are not any more.
+        begin_us: The first instant at which values are touched; of an anode effect, when it begins to build up.
+        onset_us: Of an anode effect, when it breaks out; else the begin.
+        end_us: The first instant at which values are not touched any more.
         draws: Numbers in [0, 1) that decide its shape.
     """
 
@@ -50,8 +55,69 @@ class Fault:
     series: int
     slot: int
     begin_us: int
+    onset_us: int
     end_us: int
     draws: tuple[float, ...]
+
+
+class _Layer:
+    """Slots of time, each of which holds one fault or none."""
+
+    def __init__(self, keys: NDArray[np.uint64], slot_us: int) -> None:
+        self.slot_us = slot_us
+        self._keys = keys
+        self._offsets = (keys % np.uint64(slot_us)).astype(np.int64)
+
+    def slots(self, series: Ints, times_us: Ints) -> Ints:
+        """Return the slots of series at some times."""
+        return np.asarray((times_us + self._offsets[series]) // self.slot_us)
+
+    def among(self, group: Group, kinds: list[tuple[Kind, float]], series: Ints, slots: Ints) -> Iterator[Fault]:
+        """Yield the faults that some slots hold, each slot given once; series and slots belong together."""
+        if not kinds or not len(series):
+            return
+        shares = np.cumsum([rate * self.slot_us / HOUR_US for _, rate in kinds])
+        chosen = np.searchsorted(shares, uniform(self._keys[series], slots * _DRAWS), side="right")
+        holds = np.flatnonzero(chosen < len(kinds))
+        series, slots, chosen = series[holds], slots[holds], chosen[holds]
+        draws = [uniform(self._keys[series], slots * _DRAWS + number).tolist() for number in range(1, _DRAWS)]
+        for one, slot, kind, *shape in zip(series.tolist(), slots.tolist(), chosen.tolist(), *draws, strict=True):
+            if kinds[kind][0] == "anode_effect":
+                rise, length = anode.spans_us(tuple(shape), self.slot_us)
+            else:
+                rise, length = 0, sensors.length_us(kinds[kind][0], group, tuple(shape))
+            begin = slot * self.slot_us - int(self._offsets[one]) + int(shape[0] * (self.slot_us - length))
+            yield Fault(kinds[kind][0], one, slot, begin, begin + rise, begin + length, tuple(shape))
+
+    def between(
+        self, group: Group, kinds: list[tuple[Kind, float]], series: Ints, begin_us: int, end_us: int
+    ) -> Iterator[Fault]:
+        """Yield the faults of some series, each given once, that last at some time from `begin_us` to `end_us`."""
+        if not kinds or not len(series):
+            return
+        first, last = (self.slots(series, np.full(len(series), time)) for time in (begin_us, end_us))
+        counts = last - first + 1
+        within = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
+        for fault in self.among(group, kinds, np.repeat(series, counts), np.repeat(first, counts) + within):
+            if fault.begin_us <= end_us and fault.end_us > begin_us:
+                yield fault
+
+
+class _Rows:
+    """The rows of each of a group's series."""
+
+    def __init__(self, position: Ints, count: int) -> None:
+        ordered = bool((position[1:] >= position[:-1]).all())
+        self._order = None if ordered else np.argsort(position, kind="stable")
+        self._ends = np.searchsorted(position if self._order is None else position[self._order], np.arange(count + 1))
+
+    def of(self, place: int, times_us: Ints, begin_us: int, end_us: int) -> Ints:
+        """Return the rows of one series from one time to another."""
+        rows = np.arange(self._ends[place], self._ends[place + 1])
+        if self._order is not None:
+            rows = self._order[rows]
+        times = times_us[rows]
+        return rows[(times >= begin_us) & (times < end_us)]
 
 
 class Faults:
@@ -61,161 +127,112 @@ class Faults:
         rates: How often each kind happens.
         keys: One key per series.
         phase_us: When in its interval each series is measured.
+        cells: For each series, that of its device's cell voltage; -1: it has none.
     """
 
-    def __init__(self, rates: ProcessFaults, keys: NDArray[np.uint64], phase_us: Ints) -> None:
+    def __init__(self, rates: ProcessFaults, keys: NDArray[np.uint64], phase_us: Ints, cells: Ints) -> None:
         self._rates = rates
         self._keys = keys
         self._phase_us = phase_us
-        self._offsets = (keys % np.uint64(FAULT_SLOT_US)).astype(np.int64)
+        self._cells = cells
+        hourly = max(1, math.ceil(rates.anode_effects))
+        self._sensors = _Layer(keys, FAULT_SLOT_US)
+        self._anodes = _Layer(keys ^ keys_of(0, "layer", ["anode effect"]), HOUR_US // hourly)
 
-    def slot(self, series: Ints, times_us: Ints) -> Ints:
-        """Return the slots of series at some times."""
-        return np.asarray((times_us + self._offsets[series]) // FAULT_SLOT_US)
+    def slots(self, times_us: Ints) -> Ints:
+        """Return the slots of all series, each at its time, for each of the two kinds of slots."""
+        series = np.arange(len(times_us))
+        return np.stack([layer.slots(series, times_us) for layer in (self._sensors, self._anodes)])
 
-    def among(self, group: Group, series: Ints, slots: Ints) -> Iterator[Fault]:
-        """Yield the faults that some slots hold; series and slots belong together and all are of one group."""
-        kinds = self._kinds(group)
-        if not kinds or not len(series):
-            return
-        pairs = np.unique(np.stack([series, slots]), axis=1)
-        draws = np.stack([uniform(self._keys[pairs[0]], pairs[1] * _DRAWS + number) for number in range(_DRAWS)])
-        shares = np.cumsum([rate / FAULTS_PER_HOUR_MAX for _, rate in kinds])
-        chosen = np.searchsorted(shares, draws[0], side="right")
-        for pair in np.flatnonzero(chosen < len(kinds)).tolist():
-            kind = kinds[int(chosen[pair])][0]
-            one, slot = int(pairs[0, pair]), int(pairs[1, pair])
-            shape = tuple(draws[1:, pair].tolist())
-            length = _length_us(kind, group, shape)
-            begin = slot * FAULT_SLOT_US - int(self._offsets[one]) + int(shape[0] * (FAULT_SLOT_US - length))
-            yield Fault(kind, one, slot, begin, begin + length, shape)
+    def among(self, group: Group, series: int, first: Ints, until: Ints) -> Iterator[Fault]:
+        """Yield the faults of a series of a group in the slots from `first` to before `until`, of both kinds."""
+        for layer, kinds, low, high in zip(
+            (self._sensors, self._anodes), self._kinds(group), first.tolist(), until.tolist(), strict=True
+        ):
+            slots = np.arange(low, high)
+            yield from layer.among(group, kinds, np.full(len(slots), series), slots)
+
+    def at(self, group: Group, series: int, time_us: int) -> Iterator[Fault]:
+        """Yield the faults of a series of a group that last at a time, the end of each included."""
+        for layer, kinds in zip((self._sensors, self._anodes), self._kinds(group), strict=True):
+            yield from layer.between(group, kinds, np.array([series]), time_us - 1, time_us)
+
+    def befall(self, group: Group, position: Ints, index: Ints, times_us: Ints, values: Floats) -> Floats:
+        """Return what a group's series measure as anode effects leave it.
+
+        Args:
+            group: The group.
+            position: For each measurement its series, as a place in the group.
+            index: Its number since 1970.
+            times_us: Event times.
+            values: Canonical values.
+        """
+        if group.signal not in _OF_CELLS or not self._rates.anode_effects or not len(times_us):
+            return values
+        cells = self._cells[group.series]
+        place = {cell: one for one, cell in enumerate(cells.tolist()) if cell >= 0}
+        before = anode.HOT_US if group.signal is bath_temperature else 0
+        kinds: list[tuple[Kind, float]] = [("anode_effect", self._rates.anode_effects)]
+        begin, end = int(times_us.min()), int(times_us.max())
+        rows_of = None
+        for fault in self._anodes.between(group, kinds, np.array(list(place), np.int64), begin - before, end):
+            rows_of = rows_of or _Rows(position, len(group.series))
+            rows = rows_of.of(place[fault.series], times_us, fault.begin_us, fault.end_us + before)
+            if group.signal is cell_voltage:
+                noise = normal(self._keys[fault.series : fault.series + 1], index[rows])
+                values[rows] = anode.volts(fault, times_us[rows], values[rows], noise)
+            elif group.signal is alumina_feed:
+                values[rows] = anode.kilograms(fault, times_us[rows], values[rows])
+            else:
+                values[rows] += anode.degrees(fault, times_us[rows])
+        return values
 
     def disturb(
         self,
         group: Group,
-        series: Ints,
+        position: Ints,
         index: Ints,
         times_us: Ints,
         values: Floats,
-        undisturbed: Callable[[Fault, int], float],
+        undisturbed: Callable[[Ints, Ints], Floats],
     ) -> Floats:
-        """Return the values of a group's measurements as the faults leave them.
+        """Return the values of a group's measurements as faults of sensors leave them.
 
         Args:
             group: The group.
-            series: The series of each measurement.
+            position: For each measurement its series, as a place in the group.
             index: Its number since 1970.
             times_us: Event times.
             values: Canonical values, or codes of states.
-            undisturbed: Gives the value of a fault's series at another index.
+            undisturbed: Gives the values of other measurements, by position and index.
         """
-        out = values
-        for fault in self.among(group, series, self.slot(series, times_us)):
-            rows = np.flatnonzero((series == fault.series) & (times_us >= fault.begin_us) & (times_us < fault.end_us))
-            if not len(rows):
-                continue
-            if out is values:
-                out = values.astype(np.float64)
-            last = -((int(self._phase_us[fault.series]) - fault.begin_us) // group.every_us) - 1
+        kinds = self._kinds(group)[0]
+        if not kinds or not len(times_us):
+            return values
+        begin, end = int(times_us.min()), int(times_us.max())
+        found = list(self._sensors.between(group, kinds, group.series, begin, end))
+        if not found:
+            return values
+        series = np.array([fault.series for fault in found])
+        places = np.searchsorted(group.series, series)
+        begins = np.array([fault.begin_us for fault in found])
+        before = undisturbed(places, -((self._phase_us[series] - begins) // group.every_us) - 1)
+        rows_of = _Rows(position, len(group.series))
+        for fault, place, last in zip(found, places.tolist(), before.tolist(), strict=True):
+            rows = rows_of.of(place, times_us, fault.begin_us, fault.end_us)
             noise = normal(self._keys[fault.series : fault.series + 1], index[rows])
-            out[rows] = _shaped(fault, group.metric, times_us[rows], out[rows], undisturbed(fault, last), noise)
-        return out
+            values[rows] = sensors.shaped(fault, group.metric, times_us[rows], values[rows], last, noise)
+        return values
 
-    def _kinds(self, group: Group) -> list[tuple[Kind, float]]:
-        """Return what can befall the series of a group, and how often an hour."""
+    def _kinds(self, group: Group) -> tuple[list[tuple[Kind, float]], list[tuple[Kind, float]]]:
+        """Return what can befall the sensors of a group, and its cells, and how often an hour."""
         rates = self._rates
+        cells: list[tuple[Kind, float]] = []
+        if group.signal is cell_voltage and rates.anode_effects:
+            cells.append(("anode_effect", rates.anode_effects))
         if group.every_us > _EVERY_MAX_US:
-            return []
-        kinds: list[tuple[Kind, float]] = [("stuck", rates.stuck)]
+            return [], cells
+        failing: list[tuple[Kind, float]] = [("stuck", rates.stuck)]
         if group.metric["states"] is None:
-            kinds += [("drift", rates.drifts), ("spike", rates.spikes)]
-        if group.signal is cell_voltage:
-            kinds.append(("anode_effect", rates.anode_effects))
-        return [(kind, rate) for kind, rate in kinds if rate]
-
-
-def _between(draw: float, low: float, high: float) -> float:
-    return low + draw * (high - low)
-
-
-def _anode_effect_s(shape: tuple[float, ...]) -> tuple[float, float, float]:
-    """Return how long the voltage rises, how long it stays above 8 V, and how long it takes to fall back."""
-    return _between(shape[1], 150, 300), _between(shape[2], 70, 175), _between(shape[3], 5, 15)
-
-
-def _creep_us(shape: tuple[float, ...]) -> int:
-    return int(_between(shape[1], 4, 8) * MINUTE_US)
-
-
-def _length_us(kind: Kind, group: Group, shape: tuple[float, ...]) -> int:
-    match kind:
-        case "anode_effect":
-            return int(sum(_anode_effect_s(shape)) * SECOND_US)
-        case "stuck":
-            return int(_between(shape[1], 4, 10) * MINUTE_US)
-        case "drift":
-            # Past the limit for longer than its alarm waits.
-            longest = max((alarm["on_us"] for alarm in group.metric["alarms"]), default=0)
-            return _creep_us(shape) + min(3 * longest // 2 + 10 * group.every_us + MINUTE_US, 11 * MINUTE_US)
-        case "spike":
-            return (2 + int(shape[1] * 7)) * group.every_us
-
-
-def _shaped(
-    fault: Fault, metric: Mapping[str, Any], times_us: Ints, values: Floats, before: float, noise: Floats
-) -> Floats:
-    """Return a series' values during a fault; `before` is its value at the last measurement before it."""
-    shape = fault.draws
-    elapsed_s = (times_us - fault.begin_us) / SECOND_US
-    match fault.kind:
-        case "anode_effect":
-            return _anode_effect(shape, elapsed_s, values, noise)
-        case "stuck":
-            ends = _noticed_ends(metric)
-            half = int(shape[2] * 2 * len(ends))
-            return np.full(len(values), ends[half] if half < len(ends) else before)
-        case "drift":
-            share = _DRIFT_SHARE * np.minimum(1.0, elapsed_s * SECOND_US / _creep_us(shape))
-            return values + share * (_drift_target(metric, before, shape[3]) - values)
-        case "spike":
-            low, high = metric["range"] or (0.0, 100.0)
-            toward = np.where(high - values > values - low, 1.0, -1.0)
-            return values + toward * (high - low) * (_between(shape[2], 0.2, 0.45) + 0.01 * noise)
-
-
-def _anode_effect(shape: tuple[float, ...], elapsed_s: Floats, values: Floats, noise: Floats) -> Floats:
-    """The bath runs out of alumina: the voltage rises faster and faster, gas covers the anodes, the cell is quenched.
-
-    A rise of constant pace would become normal to a detector that adapts; that the pace grows is what it notices.
-    """
-    rise_s, high_s, fall_s = _anode_effect_s(shape)
-    rise = _between(shape[4], 0.8, 1.5) * np.exp(np.minimum(0.0, elapsed_s - rise_s) / _between(shape[5], 20, 30))
-    level = _between(shape[6], 12.0, 36.0) * (1.0 + 0.03 * noise)
-    fallen = np.clip((elapsed_s - rise_s - high_s) / fall_s, 0.0, 1.0)
-    return np.where(elapsed_s < rise_s, values + rise, level + fallen * (values - level))
-
-
-def _noticed_ends(metric: Mapping[str, Any]) -> list[float]:
-    """Return the ends of a metric's scale, or its states, that an alarm rule notices."""
-    conditions = [alarm["condition"] for alarm in metric["alarms"]]
-    if metric["states"] is not None:
-        return sorted({float(one["code"]) for one in conditions if one["kind"] == "is"})
-    if metric["range"] is None:
-        return []
-    ends = {"below": metric["range"][0], "above": metric["range"][1]}
-    return sorted({float(ends[one["kind"]]) for one in conditions if one["kind"] in ends})
-
-
-def _drift_target(metric: Mapping[str, Any], before: float, draw: float) -> float:
-    """Return where a drift leads: past the nearest limit, or away by a part of the range where there is none."""
-    limits = [
-        (alarm["condition"]["limit"], alarm["deadband"], 1.0 if alarm["condition"]["kind"] == "above" else -1.0)
-        for alarm in metric["alarms"]
-        if alarm["condition"]["kind"] in {"above", "below"}
-    ]
-    if limits:
-        limit, deadband, past = min(limits, key=lambda one: abs(one[0] - before))
-        return float(limit + past * max(3 * deadband, 0.15 * abs(limit - before)))
-    low, high = metric["range"] or (0.0, 100.0)
-    away = _between(draw, 0.1, 0.2) * (high - low)
-    return before + away if high - before > before - low else before - away
+            failing += [("drift", rates.drifts), ("spike", rates.spikes)]
+        return [(kind, rate) for kind, rate in failing if rate], cells

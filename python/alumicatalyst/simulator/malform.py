@@ -9,7 +9,7 @@ import numpy as np
 
 from alumicatalyst.simulator.payload import Members, members_text, quoted
 from alumicatalyst.simulator.plan import BODY_REASONS, READING_REASONS, SECOND_US
-from alumicatalyst.simulator.plant import sent_range
+from alumicatalyst.simulator.sent import sent_range
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

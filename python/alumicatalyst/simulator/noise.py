@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2 = np.uint64(0x94D049BB133111EB)
+_QUARTERS = np.uint64(0x0000FFFF0000FFFF)
+_LOWER_HALF = np.uint64(0xFFFFFFFF)
 # The sum of four 16-bit uniforms has mean 2 x 65535 and standard deviation sqrt((2^32 - 1) / 3).
 _SUM_MEAN = 131070.0
 _SUM_STD = 37836.8
@@ -62,23 +64,62 @@ def uniform(keys: Keys, positions: Ints) -> Floats:
 
 def normal(keys: Keys, positions: Ints) -> Floats:
     """Return numbers of mean 0 and standard deviation 1, near enough to normal for noise (the tails end at 3.46)."""
-    quarters = mixed(keys, positions).view(np.uint16).reshape(-1, 4)
-    total: Floats = quarters.sum(axis=1, dtype=np.float64)
+    bits = mixed(keys, positions)
+    # Two sums of 16-bit numbers in one word, then their sum.
+    pairs = bits & _QUARTERS
+    bits >>= np.uint64(16)
+    bits &= _QUARTERS
+    pairs += bits
+    np.right_shift(pairs, np.uint64(32), out=bits)
+    pairs &= _LOWER_HALF
+    pairs += bits
+    total = pairs.view(np.int64).astype(np.float64)
     total -= _SUM_MEAN
-    total /= _SUM_STD
+    total *= 1.0 / _SUM_STD
     return total
 
 
-def smooth(keys: Keys, times_us: Ints, period_us: int) -> Floats:
-    """Return a curve in [-1, 1] that wanders from one random level to the next once in a period."""
-    cell = times_us // period_us
-    part = (times_us - cell * period_us) / period_us
-    part = part * part * (3.0 - 2.0 * part)
-    here = uniform(keys, cell)
-    there = uniform(keys, cell + 1)
+def levels(keys: Keys, rows: Ints, cells: Ints, following: int = 0) -> tuple[Floats, ...]:
+    """Return a number in [0, 1) for each row's key and cell, and for so many cells after it.
+
+    Where many rows share a cell, as with a slow curve that is sampled often, each number is made once.
+    """
+    if not len(cells):
+        return (np.zeros(0),) * (following + 1)
+    first = int(cells.min())
+    width = int(cells.max()) - first + 1 + following
+    if width * len(keys) > (following + 1) * len(cells):
+        own = keys[rows]
+        return tuple(uniform(own, cells + further) for further in range(following + 1))
+    table = uniform(keys[:, None], np.arange(first, first + width)[None, :]).ravel()
+    places = rows * width
+    places += cells
+    places -= first
+    return tuple(table.take(places + further if further else places) for further in range(following + 1))
+
+
+def smooth(keys: Keys, rows: Ints, times_us: Ints, period_us: int) -> Floats:
+    """Return curves in [-1, 1], one for each key, that wander from one random level to the next once in a period."""
+    cells = times_us // period_us
+    part = (times_us - cells * period_us) * (1.0 / period_us)
+    bend = 3.0 - 2.0 * part
+    part *= part
+    part *= bend
+    here, there = levels(keys, rows, cells, 1)
     there -= here
     there *= part
     here += there
     here *= 2.0
     here -= 1.0
     return here
+
+
+def wave(cycles: Floats) -> Floats:
+    """Return the sine of an angle in whole turns, to 0.001: faster than the exact one, and the same everywhere."""
+    part = cycles - np.floor(cycles)
+    part -= 0.5
+    curve = np.abs(part)
+    curve -= 0.5
+    curve *= part
+    curve *= 16.0
+    return curve * (0.775 + 0.225 * np.abs(curve))

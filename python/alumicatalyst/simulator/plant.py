@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,10 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from alumicatalyst.errors import InputError
-from alumicatalyst.simulator.faults import Fault, Faults
+from alumicatalyst.simulator.faults import Faults
 from alumicatalyst.simulator.noise import keys_of
 from alumicatalyst.simulator.plan import LABORATORY_MAX_US, MINUTE_US, SECOND_US, Plan, ProcessFaults
-from alumicatalyst.simulator.signals import Points, Signal, signal_for
+from alumicatalyst.simulator.points import Points, Signal
+from alumicatalyst.simulator.pot import cell_voltage
+from alumicatalyst.simulator.sent import digits, ends
+from alumicatalyst.simulator.signals import signal_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,19 +28,26 @@ _STATUS_EVERY_US = 30 * SECOND_US
 _VALUE_EVERY_US = 10 * SECOND_US
 # Metrics measured this seldom are taken to come from a laboratory.
 _LABORATORY_EVERY_US = 60 * MINUTE_US
-_DECIMALS_MAX = 9
-_MANTISSA_MAX = 1e15
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Series that share a metric definition and a signal, evaluated together."""
+    """Series that share a metric definition and a signal, evaluated together.
+
+    Attributes:
+        series: Their places in the fleet, rising.
+        every_us: The time between two measurements.
+        decimals: Digits after the point of a value as sent, and the step of the last one.
+        ends: The least and the greatest value that may be sent, in whole numbers of the last decimal.
+        laboratory: Values are typed in long after the sample was taken.
+    """
 
     signal: Signal
     series: NDArray[np.int64]
     every_us: int
     decimals: int
     step: int
+    ends: tuple[int, int] | None
     metric: Mapping[str, Any]
     laboratory: bool
 
@@ -82,26 +91,27 @@ class Fleet:
         self, group: Group, position: NDArray[np.int64], index: NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], ...]:
         """Return event times and values (as whole numbers of the last decimal) of measurements of a group's series."""
-        chosen = group.series
-        times_us = index * group.every_us + self.phase_us[chosen][position]
-        values = self._undisturbed(group, position, index, times_us)
+        times_us = index * group.every_us
+        times_us += self.phase_us[group.series][position]
+        values = self._process(group, position, index, times_us)
         if self.faults is not None:
 
-            def at(fault: Fault, other: int) -> float:
-                place, one = np.flatnonzero(chosen == fault.series), np.array([other])
-                time_us = one * group.every_us + self.phase_us[fault.series]
-                return float(self._undisturbed(group, place, one, time_us)[0])
+            def undisturbed(places: NDArray[np.int64], others: NDArray[np.int64]) -> NDArray[np.float64]:
+                at_us = others * group.every_us + self.phase_us[group.series][places]
+                return self._process(group, places, others, at_us)
 
-            values = self.faults.disturb(group, chosen[position], index, times_us, values, at)
+            values = self.faults.disturb(group, position, index, times_us, values, undisturbed)
         if group.metric["states"] is not None:
             return times_us, values.astype(np.int64)
-        if group.metric["range"] is not None:
-            # Never at the very edge, where rounding could carry a good reading out of its range.
-            low, high = group.metric["range"]
-            margin = (high - low) * 1e-3
-            values = np.clip(values, low + margin, high - margin)
-        sent = _as_sent(values, group.metric["conversion"]) * (10.0**group.decimals / group.step)
-        return times_us, np.rint(sent).astype(np.int64) * group.step
+        values *= group.metric["conversion"]["divide"] / group.metric["conversion"]["multiply"]
+        values += group.metric["conversion"]["subtract"]
+        values *= 10.0**group.decimals / group.step
+        np.rint(values, out=values)
+        if group.ends is not None:
+            np.clip(values, group.ends[0] / group.step, group.ends[1] / group.step, out=values)
+        mantissas = values.astype(np.int64)
+        mantissas *= group.step
+        return times_us, mantissas
 
     def canonical(self, series: int, mantissas: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return a series' values in the canonical unit, as a reader of what was sent has them."""
@@ -109,10 +119,10 @@ class Fleet:
         sent = mantissas / 10.0 ** int(self.decimals[series])
         return np.asarray((sent - conversion["subtract"]) * conversion["multiply"] / conversion["divide"])
 
-    def _undisturbed(
+    def _process(
         self, group: Group, position: NDArray[np.int64], index: NDArray[np.int64], times_us: NDArray[np.int64]
     ) -> NDArray[np.float64]:
-        """Return what a group's series measure while nothing is wrong in the plant."""
+        """Return what a group's series would measure if no sensor ever failed."""
         chosen = group.series
         points = Points(
             device_keys=self.device_keys[self.device[chosen]],
@@ -121,38 +131,11 @@ class Fleet:
             row=position,
             times_us=times_us,
             index=index,
+            every_us=group.every_us,
             metric=group.metric,
         )
-        return group.signal(points)
-
-
-def _as_sent(values: Any, conversion: Mapping[str, float]) -> Any:
-    """Return canonical values in the unit that devices send: the inverse of the dictionary's conversion."""
-    return values * (conversion["divide"] / conversion["multiply"]) + conversion["subtract"]
-
-
-def sent_range(metric: Mapping[str, Any]) -> tuple[float, float] | None:
-    """Return the valid range in the unit that devices send."""
-    if metric["range"] is None:
-        return None
-    ends = sorted(float(_as_sent(end, metric["conversion"])) for end in metric["range"])
-    return ends[0], ends[1]
-
-
-def _digits(metric: Mapping[str, Any]) -> tuple[int, int]:
-    """Return how many decimals a device sends, and the step of the last one."""
-    if metric["states"] is not None:
-        return 0, 1
-    scale = abs(metric["conversion"]["divide"] / metric["conversion"]["multiply"])
-    if metric["resolution"]:
-        resolution = metric["resolution"] * scale
-        for decimals in range(_DECIMALS_MAX + 1):
-            step = resolution * 10.0**decimals
-            if step >= 0.999 and abs(step - round(step)) < 1e-6 * step:
-                return decimals, round(step)
-        return min(_DECIMALS_MAX, max(0, math.ceil(-math.log10(resolution)))), 1
-    ends = sent_range(metric) or (0.0, 100.0)
-    return min(_DECIMALS_MAX, max(0, math.ceil(-math.log10((ends[1] - ends[0]) / 4000.0)))), 1
+        values = group.signal(points)
+        return values if self.faults is None else self.faults.befall(group, position, index, times_us, values)
 
 
 def joining_assets(assets: set[str]) -> dict[str, str]:
@@ -193,10 +176,10 @@ def scaled(compiled: Compiled, plants: int) -> dict[str, Any]:
 
 def build_fleet(compiled: Compiled, plan: Plan, accept: Callable[[str, str], bool] | None = None) -> Fleet:
     """Lay out the series of the dictionary for a plan; `accept(partition_key, device)` may leave some out."""
-    names: dict[int, set[str]] = {}
+    of_device: dict[str, list[Any]] = {}
     metrics = compiled["metrics"]
     for series in compiled["series"]:
-        names.setdefault(series["device"], set()).add(metrics[series["metric"]]["name"])
+        of_device.setdefault(series["device"], []).append(metrics[series["metric"]])
     joined = joining_assets({series["asset"] for series in compiled["series"]})
     devices: dict[str, int] = {}
     assets: list[str] = []
@@ -227,10 +210,12 @@ def build_fleet(compiled: Compiled, plan: Plan, accept: Callable[[str, str], boo
     ]
     series_keys = keys_of(plan.seed, "series", series_names)
     fault_keys = series_keys ^ keys_of(plan.seed, "purpose", ["fault"])
-    groups = _groups(table, list(devices), plan, compiled, names)
+    groups = _groups(table, list(devices), plan, compiled, of_device)
     decimals = np.zeros(len(table), np.int64)
     for group in groups:
         decimals[group.series] = group.decimals
+    cell_of = {int(table[one, 0]): one for g in groups if g.signal is cell_voltage for one in g.series.tolist()}
+    cells = np.array([cell_of.get(device, -1) for device in table[:, 0].tolist()], dtype=np.int64)
     return Fleet(
         devices=list(devices),
         assets=assets,
@@ -246,7 +231,7 @@ def build_fleet(compiled: Compiled, plan: Plan, accept: Callable[[str, str], boo
         plant_keys=plant_keys[table[:, 3]],
         key_keys=keys_of(plan.seed, "key", list(keys)),
         groups=groups,
-        faults=None if plan.faults == ProcessFaults() else Faults(plan.faults, fault_keys, phase),
+        faults=None if plan.faults == ProcessFaults() else Faults(plan.faults, fault_keys, phase, cells),
         microseconds=bool((every % 1000 != 0).any()),
         per_second=float((SECOND_US / every).sum()),
     )
@@ -259,32 +244,28 @@ def _every_us(metric: Mapping[str, Any], multiplier: float) -> int:
     return max(1, round(faster / 1000) * 1000 if faster >= 1000 else round(faster))
 
 
-def _groups(table: Any, devices: list[str], plan: Plan, compiled: Compiled, names: Any) -> list[Group]:
+def _groups(
+    table: Any, devices: list[str], plan: Plan, compiled: Compiled, of_device: Mapping[str, list[Any]]
+) -> list[Group]:
     """Sort the series into groups that can be evaluated in one go."""
     metrics = compiled["metrics"]
-    plain = {device: frozenset(of_device) for device, of_device in names.items()}
     chosen: dict[tuple[int, Signal], list[int]] = {}
     for position, (device, _, metric, plant) in enumerate(table.tolist()):
         name = devices[device].removeprefix(plant_prefix(plant))
-        chosen.setdefault((metric, signal_for(metrics[metric], plain[name])), []).append(position)
+        signal = signal_for(metrics[metric], name, of_device[name])
+        chosen.setdefault((metric, signal), []).append(position)
     groups = []
     for (metric, signal), members in chosen.items():
         definition = metrics[metric]
-        decimals, step = _digits(definition)
-        ends = sent_range(definition)
-        if ends is not None and max(abs(end) for end in ends) * 10.0**decimals > _MANTISSA_MAX:
-            raise InputError(
-                f"couldn't simulate {definition['name']}: its range has too many digits at its resolution; "
-                "widen the resolution"
-            )
-        every_us = _every_us(definition, plan.rate_multiplier)
+        decimals, step = digits(definition)
         groups.append(
             Group(
                 signal=signal,
                 series=np.array(members, dtype=np.int64),
-                every_us=every_us,
+                every_us=_every_us(definition, plan.rate_multiplier),
                 decimals=decimals,
                 step=step,
+                ends=ends(definition, decimals, step),
                 metric=definition,
                 laboratory=(definition["every_us"] or 0) >= _LABORATORY_EVERY_US,
             )

@@ -1,223 +1,99 @@
-"""What each machine measures: values in the canonical unit as functions of device, time and seed.
-
-The figures are those of a prebake smelter with point feeders (cells of 4.2 to 4.5 V whose voltage rises as the alumina
-in the bath runs down), of melting and holding furnaces, and of a direct extrusion press.
-"""
+"""Which signal each metric of a device gets: by its name, unit and range, and by what else the device measures."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from alumicatalyst.simulator.noise import normal, smooth, uniform
-from alumicatalyst.simulator.plan import MINUTE_US, SECOND_US
+from alumicatalyst.simulator import ambient, furnace, machine, pot, press
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from collections.abc import Mapping, Sequence
 
-    Floats = NDArray[np.float64]
-
-HOUR_US = 60 * MINUTE_US
-_DAY_US = 24 * HOUR_US
-_LINE_CURRENT_KA = 300.0
-# The part of a cell's voltage that does not follow the current (reversible and anodic overvoltage).
-_EXTRAPOLATED_V = 1.65
+    from alumicatalyst.simulator.points import Signal
 
 
 @dataclass(frozen=True, slots=True)
-class Points:
-    """The instants at which the series of one kind are to be evaluated.
+class _Known:
+    """A signal with figures of its own, for metrics of its unit whose range has room for them."""
 
-    Attributes:
-        device_keys: One key per series, the same for all metrics of a device.
-        series_keys: One key per series.
-        plant_keys: One key per series, the same for all devices of a plant.
-        row: For each instant, the position of its series in these three.
-        times_us: Event times.
-        index: Number of the measurement since 1970, for noise that differs at each.
-        metric: The compiled metric.
-    """
+    signal: Signal
+    unit: str
+    low: float
+    high: float
 
-    device_keys: NDArray[np.uint64]
-    series_keys: NDArray[np.uint64]
-    plant_keys: NDArray[np.uint64]
-    row: NDArray[np.int64]
-    times_us: NDArray[np.int64]
-    index: NDArray[np.int64]
-    metric: Mapping[str, Any]
-
-    def constant(self, number: int, low: float, high: float) -> Floats:
-        """Return a property of the device, such as its working point: always the same, between low and high."""
-        levels = uniform(self.device_keys, np.array([number], dtype=np.int64))
-        return np.asarray(low + (high - low) * levels)[self.row]
-
-    def phase(self, number: int, shortest_us: int, longest_us: int) -> Floats:
-        """Return how far the device is through a cycle of its own length, from 0 to 1."""
-        one = np.array([number], dtype=np.int64)
-        period = shortest_us + (uniform(self.device_keys, one) * (longest_us - shortest_us)).astype(np.int64)
-        offset = (uniform(self.device_keys, -one) * period).astype(np.int64)
-        lengths = period[self.row]
-        return np.asarray(((self.times_us + offset[self.row]) % lengths) / lengths)
-
-    def wander(self, number: int, period_us: int) -> Floats:
-        """Return a slow curve of the device in [-1, 1]."""
-        return smooth((self.device_keys + np.uint64(number))[self.row], self.times_us, period_us)
-
-    def noise(self) -> Floats:
-        """Return white noise of standard deviation 1."""
-        return normal(self.series_keys[self.row], self.index)
+    def fits(self, metric: Mapping[str, Any]) -> bool:
+        """Say whether a metric can have the signal's values."""
+        low, high = metric["range"] or (self.low, self.high)
+        return metric["states"] is None and metric["unit"] == self.unit and low <= self.low and high >= self.high
 
 
-Signal = Callable[[Points], "Floats"]
+@dataclass(frozen=True, slots=True)
+class _Machine:
+    """A machine that the simulator knows: told by the states it has and by one quantity."""
+
+    states: frozenset[str]
+    status: Signal
+    told_by: str
+    known: Mapping[str, _Known]
+
+    def is_one(self, of_device: Sequence[Mapping[str, Any]]) -> bool:
+        """Say whether a device that measures all this is such a machine."""
+        told = any(one["name"] == self.told_by and self.known[self.told_by].fits(one) for one in of_device)
+        return told and any(self.states <= set(one["states"] or ()) for one in of_device)
 
 
-def line_current(points: Points) -> Floats:
-    """Return the current of the potline in kA: the same for all that hang on it."""
-    keys = points.plant_keys[points.row]
-    return _LINE_CURRENT_KA * (
-        1.0
-        + 0.004 * smooth(keys, points.times_us, 20 * MINUTE_US)
-        + 0.0015 * smooth(keys + np.uint64(1), points.times_us, 7 * SECOND_US)
-    )
-
-
-def _feeding(points: Points) -> tuple[Floats, NDArray[np.bool_]]:
-    """Return how depleted the bath is (0 rich, 1 lean) and whether the cell is underfed."""
-    phase = points.phase(1, 55 * MINUTE_US, 85 * MINUTE_US)
-    under = phase < 0.62
-    return np.where(under, phase / 0.62, (1.0 - phase) / 0.38), under
-
-
-def cell_voltage(points: Points) -> Floats:
-    """Return the voltage of a cell in V: working point, alumina, metal roll and noise, all times the line current."""
-    lean, _ = _feeding(points)
-    roll = np.sin((points.times_us / SECOND_US) * (2 * np.pi / 33.0) + points.constant(2, 0.0, 2 * np.pi))
-    ohmic = points.constant(3, 4.20, 4.34) - _EXTRAPOLATED_V
-    ohmic += 0.09 * lean * lean
-    ohmic += 0.012 * (1.0 + points.wander(4, 15 * MINUTE_US)) * roll
-    return _EXTRAPOLATED_V + ohmic * (line_current(points) / _LINE_CURRENT_KA) + 0.006 * points.noise()
-
-
-def alumina_feed(points: Points) -> Floats:
-    """Return the weight of a point feeder's shot in kg: fewer and lighter ones while the cell is underfed."""
-    _, under = _feeding(points)
-    return np.where(under, 1.3, 2.6) + 0.03 * points.noise()
-
-
-def bath_temperature(points: Points) -> Floats:
-    """Return a bath temperature in degrees Celsius, as measured by hand."""
-    return points.constant(5, 956.0, 963.0) + 3.0 * points.wander(6, 16 * HOUR_US) + 1.0 * points.noise()
-
-
-def _furnace_phase(points: Points) -> Floats:
-    return points.phase(7, 5 * HOUR_US, 7 * HOUR_US)
-
-
-def furnace_temperature(points: Points) -> Floats:
-    """Return a melt temperature in degrees Celsius: cold charge, melting, holding with two-point control, tapping."""
-    base = np.interp(
-        _furnace_phase(points), [0.0, 0.08, 0.5, 0.55, 0.95, 1.0], [728.0, 672.0, 752.0, 745.0, 742.0, 728.0]
-    )
-    burner = np.abs(2.0 * points.phase(8, 8 * MINUTE_US, 12 * MINUTE_US) - 1.0) - 0.5
-    return base + 4.0 * burner + 0.4 * points.noise()
-
-
-def furnace_status(points: Points) -> Floats:
-    """Return the code of `melting` for the first half of the cycle, else of `holding`."""
-    states = points.metric["states"]
-    return np.where(_furnace_phase(points) < 0.5, float(states["melting"]), float(states["holding"]))
-
-
-def _press_stroke(points: Points) -> tuple[Floats, NDArray[np.bool_]]:
-    """Return how far the press is through a billet, and whether it runs (it stands for die changes)."""
-    return points.phase(9, 95 * SECOND_US, 140 * SECOND_US), points.phase(10, 3 * HOUR_US, 5 * HOUR_US) < 0.93
-
-
-def press_pressure(points: Points) -> Floats:
-    """Return the main cylinder's pressure in bar: breakthrough, falling as the billet gets shorter, dead cycle."""
-    stroke, runs = _press_stroke(points)
-    curve = np.interp(stroke, [0.0, 0.04, 0.1, 0.82, 0.84, 1.0], [12.0, 228.0, 212.0, 165.0, 14.0, 12.0])
-    return np.where(runs, curve + 1.5 * points.noise(), 4.0 + 0.2 * points.noise())
-
-
-def press_temperature(points: Points) -> Floats:
-    """Return the profile's exit temperature in degrees Celsius."""
-    stroke, runs = _press_stroke(points)
-    hot = np.interp(stroke, [0.0, 0.1, 0.82, 1.0], [505.0, 512.0, 541.0, 505.0])
-    return np.where(runs, hot, 470.0) + 4.0 * points.wander(11, 30 * MINUTE_US) + 0.8 * points.noise()
-
-
-def press_vibration(points: Points) -> Floats:
-    """Return the pump's vibration velocity in mm/s."""
-    stroke, runs = _press_stroke(points)
-    level = np.where(runs & (stroke < 0.83), points.constant(12, 2.0, 3.2), 0.6)
-    return np.abs(level * (1.0 + 0.15 * points.noise()))
-
-
-def press_status(points: Points) -> Floats:
-    """Return the code of `running` or `stopped`."""
-    states = points.metric["states"]
-    _, runs = _press_stroke(points)
-    return np.where(runs, float(states["running"]), float(states["stopped"]))
-
-
-def _day(points: Points) -> Floats:
-    """Return a daily swing from -1 to 1, highest at 15:00 UTC."""
-    return np.asarray(np.cos((points.times_us % _DAY_US - 15 * HOUR_US) * (2 * np.pi / _DAY_US)))
-
-
-def hall_temperature(points: Points) -> Floats:
-    """Return the air temperature of a pot room in degrees Celsius."""
-    return 27.0 + 5.0 * _day(points) + 1.5 * points.wander(13, 2 * HOUR_US) + 0.1 * points.noise()
-
-
-def hall_humidity(points: Points) -> Floats:
-    """Return the relative humidity of a pot room in percent."""
-    return 45.0 - 10.0 * _day(points) + 5.0 * points.wander(14, 3 * HOUR_US) + 0.3 * points.noise()
-
-
-def any_state(points: Points) -> Floats:
-    """Return the codes of a status that the simulator does not know: each holds for some minutes."""
-    codes = np.array(sorted(points.metric["states"].values()), dtype=np.float64)
-    level = (points.wander(15, 10 * MINUTE_US) + 1.0) / 2.0
-    return np.asarray(codes[np.minimum((level * len(codes)).astype(np.int64), len(codes) - 1)])
-
-
-def any_value(points: Points) -> Floats:
-    """Return a quantity that the simulator does not know: somewhere in the middle third of its range."""
-    low, high = points.metric["range"] or (0.0, 100.0)
-    middle, reach = (low + high) / 2.0, (high - low) / 6.0
-    slow = 0.55 * points.wander(16, 12 * MINUTE_US) + 0.25 * points.wander(17, MINUTE_US)
-    return np.asarray(middle + reach * (slow + 0.05 * points.noise()))
-
-
-def signal_for(metric: Mapping[str, Any], metrics_of_device: frozenset[str]) -> Signal:
-    """Choose the signal of a metric by its name and by what else the device measures."""
-    name, states = str(metric["name"]), metric["states"]
-    if states is not None:
-        if {"melting", "holding"} <= set(states):
-            return furnace_status
-        return press_status if {"running", "stopped"} <= set(states) else any_state
-    if name in _BY_NAME:
-        return _BY_NAME[name]
-    if name == "temperature":
-        if "pressure" in metrics_of_device:
-            return press_temperature
-        if "humidity" in metrics_of_device:
-            return hall_temperature
-        return furnace_temperature if "status" in metrics_of_device else any_value
-    if name in _OF_A_PRESS and "status" in metrics_of_device:
-        return _OF_A_PRESS[name]
-    return hall_humidity if name == "humidity" else any_value
-
-
-_BY_NAME: dict[str, Signal] = {
-    "line_current": line_current,
-    "cell_voltage": cell_voltage,
-    "alumina_feed": alumina_feed,
-    "bath_temperature": bath_temperature,
+_BY_NAME = {
+    "line_current": _Known(pot.line_current, "kA", 290.0, 310.0),
+    "cell_voltage": _Known(pot.cell_voltage, "V", 3.0, 60.0),
+    "alumina_feed": _Known(pot.alumina_feed, "kg", 0.0, 4.0),
+    "bath_temperature": _Known(pot.bath_temperature, "°C", 930.0, 1_000.0),
 }
-_OF_A_PRESS: dict[str, Signal] = {"pressure": press_pressure, "vibration": press_vibration}
+_MACHINES = (
+    _Machine(
+        frozenset({"melting", "holding"}),
+        furnace.furnace_status,
+        "temperature",
+        {"temperature": _Known(furnace.furnace_temperature, "°C", 600.0, 780.0)},
+    ),
+    _Machine(
+        frozenset({"running", "stopped"}),
+        press.press_status,
+        "pressure",
+        {
+            "pressure": _Known(press.press_pressure, "bar", 0.0, 250.0),
+            "temperature": _Known(press.press_temperature, "°C", 400.0, 570.0),
+            "vibration": _Known(press.press_vibration, "mm/s", 0.0, 6.0),
+        },
+    ),
+)
+_HALL = {
+    "temperature": _Known(ambient.hall_temperature, "°C", 0.0, 50.0),
+    "humidity": _Known(ambient.hall_humidity, "%", 0.0, 100.0),
+}
+_ROOM = {
+    "temperature": _Known(ambient.room_temperature, "°C", 5.0, 30.0),
+    "humidity": _Known(ambient.room_humidity, "%", 0.0, 100.0),
+}
+# A sensor of the air: it has humidity beside it, or its name says so.
+_AIR = frozenset({"ambient", "air", "room", "hall", "indoor", "outdoor"})
+
+
+def signal_for(metric: Mapping[str, Any], device: str, of_device: Sequence[Mapping[str, Any]]) -> Signal:
+    """Choose the signal of a metric of a device, which measures all of `of_device`."""
+    name, states = str(metric["name"]), metric["states"]
+    like = next((one for one in _MACHINES if one.is_one(of_device)), None)
+    if states is not None:
+        return like.status if like is not None and like.states <= set(states) else machine.status
+    known = _BY_NAME.get(name) or (like.known.get(name) if like is not None else None)
+    if known is not None and known.fits(metric):
+        return known.signal
+    kind = machine.kind_of(metric)
+    statuses = [one["states"] for one in of_device if one["states"] is not None]
+    air = (_HALL if "hall" in device else _ROOM).get(kind)
+    if air is not None and air.fits(metric):
+        damp = not statuses and any(machine.kind_of(one) == "humidity" for one in of_device)
+        if kind == "humidity" or damp or _AIR & set(re.split(r"[^a-z]+", f"{device} {name}".lower())):
+            return air.signal
+    return machine.signal_of(kind, resting=any(machine.rests(one) for one in statuses))
