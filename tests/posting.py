@@ -1,4 +1,4 @@
-"""The end of a flow for the alert sink's tests: an operator, the lake's sink and the sink under test."""
+"""The end of a flow for the alert sink's tests: a lake, an operator, the lake's sink and the sink under test."""
 
 from __future__ import annotations
 
@@ -7,19 +7,42 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pytest
 
+from alumicatalyst import _core
+from alumicatalyst.lake import Lake
 from alumicatalyst.settings import Secret
 from alumicatalyst.sinks.alerts import AlertSink
 from alumicatalyst.sinks.alerts_client import Client
 from alumicatalyst.sinks.lake import LakeSink
 from tests.lake import plant
 from tests.lake.plant import PARTITION, FakeDictionary, FakeOutput, item, table_schema
+from tests.recorder import KEY, Recorder
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
-    from alumicatalyst.lake import Lake
-    from tests.recorder import Recorder
+
+@pytest.fixture
+def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lake:
+    """An empty lake, whose states will be those of this operator."""
+    monkeypatch.setattr(_core, "state_info", plant.state_info)
+    return Lake.open(f"file:{tmp_path / 'lake'}")
+
+
+@pytest.fixture
+def recorder() -> Iterator[Recorder]:
+    with Recorder() as recorder:
+        yield recorder
+
+
+@pytest.fixture
+def key(tmp_path: Path) -> Path:
+    """A file with the recorder's key."""
+    file = tmp_path / "key"
+    file.write_text(KEY + "\n")
+    return file
 
 
 @dataclass(frozen=True)

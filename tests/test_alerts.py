@@ -6,39 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from alumicatalyst import _core
-from alumicatalyst.lake import Lake
 from tests.lake import plant
 from tests.lake.plant import PARTITION
-from tests.posting import Process, assert_same, is_settled
-from tests.recorder import KEY, Fault, Recorder
+from tests.posting import Process, assert_same, is_settled, key, lake, recorder
+from tests.recorder import Fault
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
+    from collections.abc import Callable
 
+    from tests.recorder import Recorder
 
-@pytest.fixture(autouse=True)
-def _states_of_the_plant(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_core, "state_info", plant.state_info)
-
-
-@pytest.fixture
-def lake(tmp_path: Path) -> Lake:
-    return Lake.open(f"file:{tmp_path / 'lake'}")
-
-
-@pytest.fixture
-def recorder() -> Iterator[Recorder]:
-    with Recorder() as recorder:
-        yield recorder
-
-
-@pytest.fixture
-def key(tmp_path: Path) -> Path:
-    file = tmp_path / "key"
-    file.write_text(KEY + "\n")
-    return file
+__all__ = ["key", "lake", "recorder"]
 
 
 def has_come_to(mark: int) -> Callable[[Recorder], bool]:

@@ -4,54 +4,29 @@ from __future__ import annotations
 
 import logging
 import socket
-from typing import TYPE_CHECKING
 
 import pytest
 from prometheus_client import REGISTRY
 
-from alumicatalyst import _core
 from alumicatalyst.errors import SettingsError
-from alumicatalyst.lake import Lake
 from alumicatalyst.settings import Secret
 from alumicatalyst.sinks import alerts_client, alerts_poster
 from alumicatalyst.sinks.alerts_client import Client
 from tests.hubs import certificates
-from tests.lake import plant
 from tests.lake.plant import PARTITION
-from tests.posting import Process, assert_same, is_settled
+from tests.posting import Process, assert_same, is_settled, key, lake, recorder
 from tests.recorder import KEY, Fault, Recorder
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+__all__ = ["key", "lake", "recorder"]
 
 KINDS = ("alarms", "windows", "latest")
 
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_core, "state_info", plant.state_info)
     monkeypatch.setattr(alerts_poster, "LANE_PAUSE_S", 0.05)
     monkeypatch.setattr(alerts_poster, "REGAP_S", 0.05)
     monkeypatch.setattr(alerts_client, "_READ_S", 0.3)
-
-
-@pytest.fixture
-def lake(tmp_path: Path) -> Lake:
-    return Lake.open(f"file:{tmp_path / 'lake'}")
-
-
-@pytest.fixture
-def recorder() -> Iterator[Recorder]:
-    with Recorder() as recorder:
-        yield recorder
-
-
-@pytest.fixture
-def key(tmp_path: Path) -> Path:
-    file = tmp_path / "key"
-    file.write_text(KEY + "\n")
-    return file
 
 
 def errors(reason: str) -> float:

@@ -71,7 +71,9 @@ def allow_until(hot: HotGround, child: Child, done: Callable[[], bool], what: st
     while not done():
         assert is_alive(child), child.output.read_text()[-4_000:]
         assert time.monotonic() < until, (what, child.entries()[-5:], hot.api.log())
-        hot.allow_more(4)
+        # Not before it reads, or a machine on which processes start slowly would come to the end of the log.
+        if any(entry["event"] == "opened" for entry in child.entries()):
+            hot.allow_more(4)
         time.sleep(0.1)
 
 
@@ -99,18 +101,13 @@ def test_i5_an_api_that_is_killed_at_any_point_has_the_lakes_alarms_in_the_end(t
 @pytest.mark.parametrize("runner", [LOOP, BYTEWAX_TWO_WORKERS])
 def test_i5_a_flow_that_is_killed_at_any_point_around_its_posts_leaves_no_ghost(runner: str, tmp_path: Path) -> None:
     with HotGround.of(Ground(tmp_path, make_logs(710, 1000))) as hot:
-        killed = 0
         hot.api.start()
         for point in FLOW_POINTS:
             hot.allow(0)
             child = hot.start(runner, point=point, metered=True)
             allow_until(hot, child, partial(has_ended, child), point)
             life = hot.bury(child)
-            if life.diary[-1]["event"] != "killed":
-                # A quick machine comes to the end of the log before the last points.
-                break
-            killed += 1
-        assert killed >= 3
+            assert life.diary[-1]["event"] == "killed", (point, life.diary[-5:])
         hot.ground.finish(runner)
         hot.settle(runner)
         hot.ground.assert_whole()
