@@ -229,15 +229,6 @@ def test_values_are_those_of_a_smelter() -> None:
     assert max(found["press.vibration"]) < 7.1
 
 
-def test_pots_keep_pace_with_their_line() -> None:
-    simulator = Simulator(COMPILED, Plan(START, pack_us=0))
-    devices = np.array(simulator.fleet.devices)
-    rows = steps(simulator, 3600)[0].rows
-    of = simulator.fleet.device[rows.series]
-    line = rows.mantissas[of == int(np.flatnonzero(devices == "rectifier-1")[0])]
-    assert 0.0005 < line.std() / line.mean() < 0.01
-
-
 def test_more_plants_have_their_own_devices_assets_and_keys() -> None:
     simulator = Simulator(COMPILED, Plan(START, plants=3))
     assert len(simulator.fleet.devices) == 3 * len({series["device"] for series in COMPILED["series"]})
