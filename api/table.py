@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from alumicatalyst import _core
+from alumicatalyst.sinks.alerts_rows import plain_schema
 from api.problems import Problem
 from api.security.limits import Limits
 from api.store import Kind
@@ -56,7 +56,7 @@ def read_table(body: bytes | bytearray, kind: Kind, span: Span, limits: Limits) 
     try:
         _check_messages(buffer, limits)
         with pa.ipc.open_stream(buffer, options=pa.ipc.IpcReadOptions(use_threads=False)) as reader:
-            wanted = _wanted(kind)
+            wanted = plain_schema(kind)
             names = _check_columns(reader.schema, wanted, kind)
             table = reader.read_all()
         table.validate(full=True)
@@ -135,11 +135,6 @@ def _field(data: bytes, table: int, index: int) -> int:
         return 0
     offset = int(struct.unpack_from("<H", data, vtable + entry)[0])
     return table + offset if offset else 0
-
-
-def _wanted(kind: Kind) -> pa.Schema:
-    fields = [field for field in _core.schema(kind) if field.name != "date"]
-    return pa.schema(field.with_type(_value_type(field.type)) for field in fields)
 
 
 def _value_type(kind: pa.DataType) -> pa.DataType:

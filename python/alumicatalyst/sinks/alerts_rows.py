@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def plain_schema(kind: Kind) -> pa.Schema:
-    """Return the columns of a kind, its strings as they are."""
+    """Return the columns of a kind as they are posted: its strings plain. The API checks what it gets by this too."""
     return pa.schema(
         pa.field(each.name, each.type.value_type if pa.types.is_dictionary(each.type) else each.type, each.nullable)
         for each in tables.columns(kind)
