@@ -59,6 +59,8 @@ def replay(
     Each row becomes one envelope with the file's column names; the dictionary says which of them are device, time and
     metrics. Calling it again continues where it ended: add files behind those that are stored. Ctrl-C ends in order.
 
+    They go into the lake alone, whatever api.url says: operators have no use for alarms of the past.
+
     [bold]Examples[/bold]
 
     alumicatalyst dictionary init measurements.csv > measurements.toml
