@@ -16,7 +16,7 @@ from alumicatalyst.cli.progress import progress
 from alumicatalyst.errors import InputError, SettingsError
 
 if TYPE_CHECKING:
-    from alumicatalyst.simulator import Plan, Simulator
+    from alumicatalyst.simulator import Clocks, Plan, Simulator
     from alumicatalyst.simulator.files import Destination
     from alumicatalyst.simulator.truth import Totals
 
@@ -45,6 +45,12 @@ def simulate(
         str, typer.Option(help="Send to an Event Hub: where its connection string is, env:NAME or file:PATH.")
     ] = "",
     hub: Annotated[str, typer.Option(help="The hub's name, if the connection string has no EntityPath.")] = "",
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            help="Send nothing, but show a day (or --seconds) on an HTML page; with some faults if none given."
+        ),
+    ] = None,
     truth: Annotated[
         Path | None, typer.Option(help="Where to write what was sent and what must come of it (NDJSON).")
     ] = None,
@@ -109,6 +115,12 @@ def simulate(
     silence: Annotated[
         float, typer.Option(help="Share of devices silent for a while in each 10 minutes.", rich_help_panel=_WAY)
     ] = 0.0,
+    clock_skew: Annotated[
+        float, typer.Option(help="Share of devices whose clock is wrong.", rich_help_panel=_WAY)
+    ] = 0.0,
+    clock_skew_max: Annotated[
+        float, typer.Option(help="By so many seconds at most, ahead or behind.", rich_help_panel=_WAY)
+    ] = 30.0,
     anode_effects: Annotated[
         float,
         typer.Option(help="For each cell: its voltage rises, then jumps above 8 V.", rich_help_panel=_PLANT),
@@ -143,16 +155,26 @@ def simulate(
     alumicatalyst simulate --connection-string env:EVENTHUBS_CONNECTION_STRING --truth var/truth.ndjson --malformed 0.01
 
     alumicatalyst simulate --to var/day.parquet --seconds 86400 --start 2026-01-01T00:00:00Z
+
+    alumicatalyst simulate --dictionary flows/contoso.toml --to var/lost.ndjson --seconds 3600 --bursts 0.3
+    --disorder 0.02 --duplicates 0.01 --clock-skew 0.2 --spikes 1
+
+    alumicatalyst simulate --plot var/plant.html --anode-effects 0.05
     """
     from alumicatalyst.dictionary import load
-    from alumicatalyst.simulator import Impairments, Plan, ProcessFaults, Simulator
-    from alumicatalyst.simulator.begin import history_us, start_us
+    from alumicatalyst.simulator import Clocks, Impairments, Plan, ProcessFaults, Simulator
+    from alumicatalyst.simulator.begin import history_us, midnight_us, start_us
     from alumicatalyst.simulator.expected import Expected
     from alumicatalyst.simulator.run import Pace, run
     from alumicatalyst.simulator.truth import Truth
 
-    if (to is None) == (not connection_string):
+    if plot is None and (to is None) == (not connection_string):
         raise SettingsError("couldn't choose where to send: give either --to FILE or --connection-string env:NAME")
+    if plot is not None and (to is not None or connection_string or truth is not None or readings or history):
+        raise SettingsError(
+            "couldn't send and plot at once: with --plot leave --to, --connection-string, --truth, --readings and "
+            "--history out"
+        )
     compiled_dictionary = load(dictionary)
     compiled = json.loads(compiled_dictionary.to_json())
     pace_speed = speed if speed is not None else (1.0 if to is None else 0.0)
@@ -167,8 +189,14 @@ def simulate(
         reasons=tuple(part.strip() for part in reasons.split(",") if part.strip()),
         silence=silence,
     )
+    faults = ProcessFaults(anode_effects=anode_effects, stuck=stuck, drifts=drifts, spikes=spikes)
+    clocks = Clocks(clock_skew, round(clock_skew_max * _SECOND_US))
+    if plot is not None and not start:
+        begin_us = midnight_us(compiled, seconds)
+    else:
+        begin_us = start_us(start, pace_speed, seconds, readings, compiled, plants * rate_multiplier) - past_us
     plan = Plan(
-        start_us=start_us(start, pace_speed, seconds, readings, compiled, plants * rate_multiplier) - past_us,
+        start_us=begin_us,
         seed=seed,
         pack_us=round(pack * _SECOND_US),
         pack_by=pack_by.value,
@@ -176,15 +204,25 @@ def simulate(
         plants=plants,
         rate_multiplier=rate_multiplier,
         impairments=impairments,
-        faults=ProcessFaults(anode_effects=anode_effects, stuck=stuck, drifts=drifts, spikes=spikes),
+        faults=faults,
     )
-    simulator = Simulator(compiled, plan)
+    if plot is not None:
+        from alumicatalyst.cli.simulate_page import make_page
+
+        print(make_page(plot, dictionary, compiled_dictionary.sha256, compiled, plan, clocks, seconds, as_json=as_json))
+        return
+    simulator = Simulator(compiled, plan, clocks=clocks)
     if dictionary_out is not None:
         _write_dictionary(dictionary_out, compiled, plants)
     stop = threading.Event()
     _stop_on_signals(stop)
     destination = _open(to, connection_string, hub, simulator, stop)
-    header = {"seed": seed, "start": _text(plan.start_us), "dictionary": compiled_dictionary.sha256, **_options(plan)}
+    header = {
+        "seed": seed,
+        "start": _text(plan.start_us),
+        "dictionary": compiled_dictionary.sha256,
+        **options(plan, clocks),
+    }
     expected = None
     if simulator.fleet.faults is not None:
         expected = Expected(simulator.fleet, simulator.fleet.faults, plan.start_us)
@@ -241,7 +279,8 @@ def _write_dictionary(path: Path, compiled: dict[str, Any], plants: int) -> None
     path.write_text(Dictionary.from_json(json.dumps(scaled(compiled, plants))).to_json(), encoding="utf-8")
 
 
-def _options(plan: Plan) -> dict[str, Any]:
+def options(plan: Plan, clocks: Clocks) -> dict[str, Any]:
+    """Return what decides the bytes beside seed, start and dictionary, as the truth states it."""
     impairments = plan.impairments
     return {
         "pack_us": plan.pack_us,
@@ -257,6 +296,8 @@ def _options(plan: Plan) -> dict[str, Any]:
         "malformed": impairments.malformed,
         "reasons": list(impairments.reasons),
         "silence": impairments.silence,
+        "clock_skew": clocks.skew,
+        "clock_skew_max_us": clocks.skew_max_us,
         "anode_effects": plan.faults.anode_effects,
         "stuck": plan.faults.stuck,
         "drifts": plan.faults.drifts,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
 
 from alumicatalyst.errors import InputError
 from alumicatalyst.simulator.plan import SECOND_US
@@ -12,7 +13,7 @@ from alumicatalyst.simulator.plan import SECOND_US
 if TYPE_CHECKING:
     from alumicatalyst.simulator.plant import Compiled
 
-_BEFORE_NOW_S = 86_400
+_DAY_S = 86_400
 
 
 def start_us(
@@ -38,8 +39,16 @@ def start_us(
         # Some more than needed: packs end late, and a fault can take readings away.
         back = 1.2 * readings / (rate * scale) + 60.0
     else:
-        back = _BEFORE_NOW_S
+        back = _DAY_S
     return int((now.timestamp() - back) // 1) * SECOND_US
+
+
+def midnight_us(compiled: Compiled, seconds: float | None) -> int:
+    """Return the latest midnight at the plant since which all that is wanted, a day unless given, is past."""
+    zone = ZoneInfo(compiled["time_zone"])
+    latest = datetime.now(UTC) - timedelta(seconds=_DAY_S if seconds is None else seconds)
+    local = latest.astimezone(zone)
+    return int(local.replace(hour=0, minute=0, second=0, microsecond=0).timestamp()) * SECOND_US
 
 
 def history_us(history: str, speed: float, start: str) -> int:
