@@ -12,6 +12,7 @@ import typer
 if TYPE_CHECKING:
     from alumicatalyst.lake.store import Store
     from alumicatalyst.ledger.entry import Entry
+    from alumicatalyst.ledger.note import VerifierKey
     from alumicatalyst.ledger.place import Place
     from alumicatalyst.settings.schema import Settings
 
@@ -112,6 +113,127 @@ def key(
         print(json.dumps({"origin": found.name, "vkey": found.text(), "file": str(place.vkey)}))
     else:
         print(found.text())
+
+
+def verify(
+    proof: Annotated[
+        Path | None, typer.Argument(help="A proof file, verified offline; without it log and lake.")
+    ] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option("--checkpoint", help="An earlier checkpoint: the log must begin with what it signed.")
+    ] = None,
+    vkey: Annotated[
+        str | None, typer.Option("--key", help="File or text of the verifier key; ledger.key + .vkey otherwise.")
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Whatever is newer than the ledger, or that nothing names, is wrong too.")
+    ] = False,
+    lake: _Lake = None,
+    ledger: _Ledger = None,
+    config: _Config = None,
+    as_json: _Json = False,
+) -> None:
+    """Verify log and lake, or one proof. Exits with 7 if anything is not what was signed.
+
+    The log: the signature, every tile from the entries, every file. The lake: every commit file and data file by its
+    digest, every row by the digests taken when it was first written, wherever maintenance has moved it since, and what
+    readers are shown by the commit files. Commits newer than the ledger and files that nothing names are told as well.
+
+    A proof needs nothing but its file and the verifier key: no lake, no log, no network.
+
+    Examples:
+
+        alumicatalyst ledger verify --checkpoint kept.checkpoint
+
+        alumicatalyst ledger verify reading.tlog-proof --key plant.vkey
+    """
+    from alumicatalyst.cli.ledger_report import print_proof, print_report
+    from alumicatalyst.cli.progress import progress
+
+    if proof is not None:
+        from alumicatalyst.ledger.evidence import verify as verify_proof
+
+        print_proof(verify_proof(_read(proof), _vkey(vkey, config)), as_json=as_json)
+        return
+    from alumicatalyst.ledger.verify import verify as verify_all
+    from alumicatalyst.ledger.verify_log import read_earlier
+    from alumicatalyst.ledger.verify_report import Report
+
+    settings, place = _settings(config, lake, ledger)
+    key = _vkey(vkey, config)
+    kept = [each for each in (checkpoint, place.kept if place.kept.exists() else None) if each is not None]
+    earlier = [read_earlier(each, key) for each in kept]
+    report = Report()
+    with progress("verifying", quiet=as_json) as show:
+        if show is not None:
+            report.tell = lambda text: show(lambda _: text)
+        verify_all(place.folder, key, earlier, _store(settings)(), report)
+    print_report(report, strict=strict, as_json=as_json)
+    if not report.is_ok(strict=strict):
+        raise typer.Exit(7)
+
+
+def prove(
+    output: Annotated[Path, typer.Option("-o", "--output", help="The proof file to write.")],
+    row: Annotated[
+        str | None, typer.Option("--row", help="Table and values that only one row has: 'readings device=... ...'.")
+    ] = None,
+    commit: Annotated[str | None, typer.Option("--commit", help="Table and version of a commit: readings@17.")] = None,
+    vkey: Annotated[
+        str | None, typer.Option("--key", help="File or text of the verifier key; ledger.key + .vkey otherwise.")
+    ] = None,
+    lake: _Lake = None,
+    ledger: _Ledger = None,
+    config: _Config = None,
+) -> None:
+    r"""Write a proof of one row or one commit, which `ledger verify` checks offline with the verifier key alone.
+
+    A row is proven from wherever maintenance has moved it. The proof discloses the at most 64 rows of its leaf.
+
+    Examples:
+
+        alumicatalyst ledger prove -o reading.tlog-proof \
+            --row "readings device=pot-001 metric=cell_voltage event_time=2026-11-21T10:00:00Z"
+
+        alumicatalyst ledger prove --commit readings@17 -o commit.tlog-proof
+    """
+    from alumicatalyst.errors import InputError
+    from alumicatalyst.ledger.log import LogReader
+    from alumicatalyst.ledger.prove import prove_commit, prove_row
+
+    settings, place = _settings(config, lake, ledger)
+    key, log = _vkey(vkey, config), LogReader(place.folder)
+    if (row is None) == (commit is None):
+        raise InputError("couldn't prove anything: give either --row or --commit")
+    if commit is not None:
+        made = prove_commit(log, key, commit)
+    else:
+        from alumicatalyst.lake import Lake
+
+        made = prove_row(
+            Lake.open(settings.lake.uri, credential=settings.lake.credential, create=False), log, key, row or ""
+        )
+    try:
+        output.write_bytes(made)
+    except OSError as error:
+        raise InputError(f"couldn't write {output}: {error.strerror}; name a place you may write") from error
+
+
+def _read(path: Path) -> bytes:
+    from alumicatalyst.errors import InputError
+    from alumicatalyst.ledger.proof import PROOF_BYTES_MAX
+
+    try:
+        with path.open("rb") as file:
+            return file.read(PROOF_BYTES_MAX + 1)
+    except OSError as error:
+        raise InputError(f"couldn't read {path}: {error.strerror}; name a proof file") from error
+
+
+def _vkey(named: str | None, config: Path | None) -> VerifierKey:
+    from alumicatalyst.ledger.place import read_vkey
+
+    return _settings(config, None, None)[1].verifier_key() if named is None else read_vkey(named)
 
 
 def _settings(config: Path | None, lake: str | None, ledger: str | None) -> tuple[Settings, Place]:

@@ -34,7 +34,9 @@ COMMANDS: Final[dict[str, Entry]] = {
     "simulate": Entry("simulate", (), "Send, or write to files, the readings of the dictionary's plant."),
     "emulator": Entry("emulator", (), "Run a stand-in for Azure Event Hubs on this machine."),
     "lake": Entry("lake", ("query", "doctor"), "Ask the lake, and check that every reading is accounted for."),
-    "ledger": Entry("ledger", ("run", "log", "key"), "Sign the lake's commits, prove them, and verify them."),
+    "ledger": Entry(
+        "ledger", ("run", "verify", "prove", "log", "key"), "Sign the lake's commits, prove them, and verify them."
+    ),
     "dictionary": Entry("dictionary", ("init", "check", "diff"), "Draft, check and compare data dictionaries."),
 }
 

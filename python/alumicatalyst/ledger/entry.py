@@ -163,13 +163,14 @@ class Entry:
 
 def folded(kind: str, lines: Sequence[Line]) -> Any:
     """Return lines of one kind in their order, or the tree that stands for them where they are too many."""
-    ordered = sorted(lines, key=_order)
+    ordered = sorted(lines, key=order)
     if sum(len(each.line()) + 1 for each in ordered) > KIND_BYTES_MAX:
         return Tree(kind, len(ordered), merkle.root([merkle.leaf_hash(each.line().encode()) for each in ordered]))
     return tuple(ordered)
 
 
-def _order(line: Line) -> tuple[str, int, str]:
+def order(line: Line) -> tuple[str, int, str]:
+    """Return by what lines of a kind are sorted."""
     if isinstance(line, Range):
         return line.partition, line.first, line.line()
     return line.path, 0, line.line()

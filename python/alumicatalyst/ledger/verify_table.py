@@ -1,0 +1,280 @@
+"""Verifies one table of the lake against its entries: its commits, and what readers are shown of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any
+
+from alumicatalyst.errors import LedgerError
+from alumicatalyst.lake.fault import first_line
+from alumicatalyst.ledger import delta, entry_build
+from alumicatalyst.ledger.entry import Add, Entry, Line, Rows, Tree
+from alumicatalyst.ledger.verify_files import FileCheck
+from alumicatalyst.ledger.verify_replay import LAST_CHECKPOINT, Replay, checkpoint_version
+from alumicatalyst.ledger.verify_report import Finding
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from alumicatalyst.lake.store import Store
+    from alumicatalyst.ledger.delta import Commit
+    from alumicatalyst.ledger.verify_report import Report
+
+# What Delta writers tell of the checkpoint that they point readers to.
+_POINTER = {"size", "sizeInBytes", "numOfAddFiles", "parts", "checkpointSchema", "checksum", "tags"}
+
+
+class TableCheck:
+    """One table, given its entries one after another.
+
+    Args:
+        store: The lake's store.
+        table: The table.
+        listed: Every file below the table's folder, from the lake's root.
+        report: Takes what is found.
+    """
+
+    def __init__(self, store: Store, table: str, listed: Iterable[str], report: Report) -> None:
+        self._store = store
+        self._table = table
+        self._report = report
+        self._folder = f"{table}/{delta.LOG_FOLDER}/"
+        self._unclaimed = set(listed)
+        self._replay = Replay()
+        self._files = FileCheck(store, table, report)
+        self._id: str | None = None
+        names = [path.removeprefix(self._folder) for path in self._unclaimed if path.startswith(self._folder)]
+        self._versions = {each for each in map(delta.version_of, names) if each is not None}
+        self._checkpoints = {each for each in map(checkpoint_version, names) if each is not None}
+        self._compared: dict[int, dict[str, int]] = {}  # Checkpoint to what a pointer to it has to say.
+
+    # ------------------------------------------------------------------ what was signed
+
+    def take(self, index: int, data: bytes, found: Entry) -> None:
+        """Verify an entry's commit and its files."""
+        if found.version != self._replay.version + 1:
+            self._wrong(f"entry {index} is of this version, the one before of {self._replay.version}", found.version)
+            if found.version <= self._replay.version:
+                return
+        if self._id not in {None, found.table_id}:
+            self._wrong(f"entry {index} is of the table id {found.table_id}, those before of {self._id}", found.version)
+        self._id = found.table_id
+        commit = self._commit(found)
+        if commit is None:
+            lines = _lines(found)
+            self._replay.apply_entry(found.version, lines)
+        else:
+            lines = self._rebuilt(index, data, found, commit)
+            self._apply(found.version, commit)
+        for line in lines or []:
+            if isinstance(line, Add | Rows):
+                self._unclaimed.discard(delta.stored_path(self._table, line.path))
+                self._files.take(found.version, line)
+        self._compare_checkpoint(found.version)
+
+    def _commit(self, found: Entry) -> Commit | None:
+        """Return what the entry's commit file says; None if it is gone, or is not the one that was signed."""
+        path = delta.commit_path(self._table, found.version)
+        self._unclaimed.discard(path)
+        self._report.figures["commits"] += 1
+        data = self._get(path)
+        if data is None:
+            first = min(self._versions, default=-1)
+            if found.version < first and any(each >= first - 1 for each in self._checkpoints):
+                what = "its commit file is gone and a checkpoint stands for it: maintenance has removed it, or a hand"
+                self._report.notes.add(Finding(what, self._table, found.version, path))
+            else:
+                self._wrong("its commit file is missing", found.version, path)
+            return None
+        if len(data) != found.commit_bytes or hashlib.sha256(data).digest() != found.commit_sha256:
+            self._wrong("its commit file is not the one that was signed", found.version, path)
+            return None
+        return self._parsed(data, found.version)
+
+    def _rebuilt(self, index: int, data: bytes, found: Entry, commit: Commit) -> list[Line] | None:
+        """Make the entry again from its commit; return its lines, those too that a tree stands for."""
+        digests = self._digests(found, commit)
+        if digests is None:
+            return _lines(found)
+        schema = found.schema or b""
+        try:
+            made, lines = entry_build.build(self._table, found.table_id, found.version, commit, lambda: schema, digests)
+        except LedgerError as error:
+            self._wrong(str(error), found.version)
+            return _lines(found)
+        if made.data() != data:
+            self._wrong(f"entry {index} is not what follows from its commit file", found.version)
+        if commit.metadata is not None and commit.metadata["id"] != found.table_id:
+            self._wrong(f"its commit makes it another table, {commit.metadata['id']}", found.version)
+        if made.schema is not None and made.schema != _schema_id(self._table):
+            self._wrong("its rows were digested by a schema that this version does not know", found.version)
+        return lines
+
+    def _digests(self, found: Entry, commit: Commit) -> dict[str, bytes | None] | None:
+        """Return the digests that the ledger took of files that the commit names without one.
+
+        Those that a tree stands for are taken again; None if that cannot be done for all of them any more.
+        """
+        if not isinstance(found.adds, Tree):
+            known = {each.path: each.sha256 for each in found.adds}
+            return {path: known.get(delta.encoded(path)) for path, _ in entry_build.undigested(commit)}
+        digests: dict[str, bytes | None] = {}
+        for path, _ in entry_build.undigested(commit):
+            stored = self._get(delta.stored_path(self._table, path))
+            if stored is None:
+                what = "its files were signed as one tree, and one of them is gone: the others cannot be compared"
+                self._report.notes.add(Finding(what, self._table, found.version, delta.stored_path(self._table, path)))
+                return None
+            digests[path] = hashlib.sha256(stored).digest()
+        return digests
+
+    # ------------------------------------------------------------------ what readers see
+
+    def finish(self) -> None:
+        """Compare what readers see, with the commits that are newer than the ledger, and gather moved rows."""
+        self._pending()
+        if self._replay.version >= 0:
+            self._compare_reader()
+            self._compare_pointer()
+            for version in sorted(self._checkpoints - self._compared.keys()):
+                path = self._checkpoint_path(version)
+                self._unclaimed.discard(path)
+                self._wrong("it is a checkpoint of a version that no commit has made", version, path)
+            self._files.finish(self._replay.live.keys())
+        for path in sorted(self._unclaimed):
+            self._report.unclaimed.add(Finding("no commit names it", self._table, file=path))
+
+    def _compare_reader(self) -> None:
+        """Open the table as readers do, and read the commits up to there that the ledger has not signed yet."""
+        from deltalake import DeltaTable
+
+        uri, options = f"{self._store.root}/{self._table}", self._store.options()
+        try:
+            handle = DeltaTable(uri, storage_options=options)
+            if handle.version() > self._replay.version:
+                self._pending()
+                handle = DeltaTable(uri, version=self._replay.version, storage_options=options)
+            if handle.version() == self._replay.version:
+                found = list(self._replay.compare_reader(handle, self._table))
+            else:
+                what = f"readers see version {handle.version()}, its last commit is {self._replay.version}"
+                found = [Finding(what, self._table, self._replay.version, self._folder)]
+        except Exception as error:  # noqa: BLE001 whatever it is, readers cannot open the table either
+            found = [Finding(f"readers cannot open it: {first_line(error)[:300]}", self._table, file=self._folder)]
+        for each in found:
+            self._report.wrong.add(each)
+
+    def _pending(self) -> None:
+        """Read the commits that are newer than the ledger: readers see them, and they may move what was signed."""
+        while True:
+            version = self._replay.version + 1
+            path = delta.commit_path(self._table, version)
+            data = self._get(path)
+            if data is None:
+                break
+            self._unclaimed.discard(path)
+            self._report.pending.add(Finding("it is newer than the ledger", self._table, version, path))
+            commit = self._parsed(data, version)
+            if commit is None:
+                self._replay.apply_entry(version, None)
+                continue
+            if commit.metadata is not None and self._id not in {None, commit.metadata["id"]}:
+                self._wrong(f"it makes it another table, {commit.metadata['id']}", version, path)
+            self._apply(version, commit)
+            self._take_pending(version, commit)
+            self._compare_checkpoint(version)
+        beyond = {each for each in self._versions if each > version}
+        if beyond:
+            self._wrong(f"its commit file is missing, and version {min(beyond)} is there", version, path)
+            self._unclaimed -= {delta.commit_path(self._table, each) for each in beyond}
+            self._versions -= beyond
+
+    def _take_pending(self, version: int, commit: Commit) -> None:
+        digests: dict[str, bytes | None] = dict.fromkeys(commit.adds)
+        try:
+            _, lines = entry_build.build(self._table, "-", version, commit, lambda: b"", digests)
+        except LedgerError as error:
+            self._wrong(str(error), version)
+            return
+        for line in lines:
+            if isinstance(line, Add | Rows):
+                self._unclaimed.discard(delta.stored_path(self._table, line.path))
+                self._files.take_pending(version, line)
+
+    def _compare_checkpoint(self, version: int) -> None:
+        path = self._checkpoint_path(version)
+        data = self._get(path) if version in self._checkpoints else None
+        if data is None:
+            return
+        self._unclaimed.discard(path)
+        self._compared[version] = {"sizeInBytes": len(data)}
+        if self._replay.whole:
+            found, actions, files = self._replay.compare_checkpoint(data, path)
+            self._compared[version] |= {"size": actions, "numOfAddFiles": files}
+            self._report.figures["checkpoints"] += 1
+            for each in found:
+                self._report.wrong.add(each)
+
+    def _compare_pointer(self) -> None:
+        """See that the checkpoint that readers are pointed to is there, and is what the pointer says."""
+        path = self._folder + LAST_CHECKPOINT
+        self._unclaimed.discard(path)
+        data = self._get(path)
+        if data is None:
+            if self._compared:
+                what = "it is missing: readers have to look for checkpoints"
+                self._report.notes.add(Finding(what, self._table, file=path))
+            return
+        try:
+            told: dict[str, Any] = json.loads(data)
+            version = told.pop("version")
+            wanted = self._compared[version]
+        except (ValueError, KeyError, TypeError, AttributeError):
+            self._wrong("it does not point to a checkpoint that is there", file=path)
+            return
+        differing = any(told.get(name, value) != value for name, value in wanted.items())
+        if differing or told.keys() - _POINTER or told.get("parts") is not None:
+            self._wrong("it says something else of a checkpoint than the checkpoint itself", version, path)
+
+    # ------------------------------------------------------------------ small things
+
+    def _apply(self, version: int, commit: Commit) -> None:
+        self._replay.apply(version, commit)
+        changed = (path for path, each in commit.removes.items() if each.get("dataChange") is not False)
+        self._files.changed({delta.encoded(path) for path in changed})
+
+    def _parsed(self, data: bytes, version: int) -> Commit | None:
+        try:
+            return delta.parse(data, f"{self._table}@{version}")
+        except LedgerError as error:
+            self._wrong(str(error), version, delta.commit_path(self._table, version))
+            return None
+
+    def _get(self, path: str) -> bytes | None:
+        try:
+            return self._store.get(path)
+        except FileNotFoundError:
+            return None
+
+    def _checkpoint_path(self, version: int) -> str:
+        return f"{self._folder}{version:020d}.checkpoint.parquet"
+
+    def _wrong(self, what: str, version: int | None = None, file: str = "") -> None:
+        self._report.wrong.add(Finding(what, self._table, version, file))
+
+
+def _lines(found: Entry) -> list[Line] | None:
+    """Return the lines of files that an entry itself has; None if a tree stands for some of them."""
+    lines: list[Line] = []
+    for kind in (found.removes, found.adds, found.rows):
+        if isinstance(kind, Tree):
+            return None
+        lines += kind
+    return lines
+
+
+def _schema_id(table: str) -> bytes:
+    from alumicatalyst import _core
+
+    return hashlib.sha256(_core.leaf_schema(table).encode()).digest()
