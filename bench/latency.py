@@ -1,6 +1,6 @@
 """How long after the broker stored a reading its alarm is visible: hub, flow, API and a reader of its live stream.
 
-    python -m bench.latency --rates 10000,100000 --seconds 20
+    python -m bench.latency --rates 10000,100000 --seconds 20 --out var/bench/latency.json
 
 All parts are processes of their own, as in a plant: the stand-in for Event Hubs, a sender with Azure's SDK, the flow on
 Bytewax, the API on SQLite. The load is open: a reading is sent when its time has come, whether the flow keeps up or
@@ -27,6 +27,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from alumicatalyst.demo.client import Client
 from alumicatalyst.demo.parts import Parts
+from bench.results import FOLDER, machine, versions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,14 +68,31 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20.0, help="how long to send at each rate")
     parser.add_argument("--per-envelope", type=int, default=100, help="readings in an envelope")
     parser.add_argument("--alarms", type=float, default=20.0, help="transitions a second")
+    parser.add_argument("--out", type=Path, default=FOLDER / "latency.json", metavar="FILE")
     arguments = parser.parse_args()
+    command = f"python -m bench.latency {' '.join(sys.argv[1:])}".strip()
+    about: dict[str, Any] = {"machine": machine(), "versions": versions(), "command": command, "goal_ms": GOAL_MS}
+    runs = []
     for rate in arguments.rates.split(","):
         with tempfile.TemporaryDirectory(prefix="alumicatalyst-latency-") as folder:
-            print(measure(Path(folder), int(rate), arguments.seconds, arguments.per_envelope, arguments.alarms))
+            run = measure(Path(folder), int(rate), arguments.seconds, arguments.per_envelope, arguments.alarms)
+        print(told(run))
+        runs.append(run)
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text(json.dumps(about | {"runs": runs}) + "\n")
 
 
-def measure(folder: Path, rate: int, seconds: float, per_envelope: int, alarms: float) -> str:
-    """Run everything once and say what was found."""
+def told(run: dict[str, Any]) -> str:
+    """Return the line for a rate."""
+    return (
+        f"{run['rate']:>9,} readings/s: p50 {run['p50_ms']:.0f} ms, p90 {run['p90_ms']:.0f} ms, "
+        f"p99 {run['p99_ms']:.0f} ms, max {max(run['late_ms']):.0f} ms (goal: p99 {GOAL_MS:.0f}) over "
+        f"{len(run['late_ms'])} transitions; {run['kept_up']}; {run['stages']}"
+    )
+
+
+def measure(folder: Path, rate: int, seconds: float, per_envelope: int, alarms: float) -> dict[str, Any]:
+    """Run everything once and return what was found."""
     parts = Parts(folder / "logs")
     client = set_up(folder, parts)
     seen: dict[str, list[tuple[int, float]]] = defaultdict(list)
@@ -108,10 +126,16 @@ def measure(folder: Path, rate: int, seconds: float, per_envelope: int, alarms: 
     kept_up = (
         f"sent {sent['readings'] / sent['seconds']:,.0f}/s, at most {sent['behind_ms']:.0f} ms behind its schedule"
     )
-    return (
-        f"{rate:>9,} readings/s: p50 {p50:.0f} ms, p90 {p90:.0f} ms, p99 {p99:.0f} ms, max {late_ms.max():.0f} ms "
-        f"(goal: p99 {GOAL_MS:.0f}) over {len(late_ms)} transitions; {kept_up}; {stages}"
-    )
+    return {
+        "rate": rate,
+        "seconds": seconds,
+        "p50_ms": float(p50),
+        "p90_ms": float(p90),
+        "p99_ms": float(p99),
+        "late_ms": np.round(np.sort(late_ms), 1).tolist(),
+        "kept_up": kept_up,
+        "stages": stages,
+    }
 
 
 def set_up(folder: Path, parts: Parts) -> Client:

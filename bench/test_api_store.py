@@ -12,18 +12,20 @@ import hashlib
 import time
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pytest
 
 from alumicatalyst import _core
 from api.store import AlarmFilter, HotStore
+from bench.load import scaled
+from bench.results import Figure
 from tests.api.conftest import migrated, postgres, store_url
 from tests.conftest import require
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
 
 __all__ = ["migrated", "postgres", "require", "store_url"]
 
@@ -31,26 +33,13 @@ P = "bench/1/0"
 START = datetime(2026, 11, 1, tzinfo=UTC)
 # Rows in a post: about two MB of Arrow.
 POST = 10_000
-INGESTED = 120_000
-INGEST_GOAL = 20_000
+INGESTED = scaled(120_000, 20_000)
+INGEST_GOAL = 20_000.0
 # What lists are asked of: a million transitions, of which the newest 100,000 alarms are still active.
-ALARMS, OPEN = 550_000, 100_000
+ALARMS, OPEN = scaled(550_000, 50_000), scaled(100_000, 50_000)
 TRANSITIONS = 2 * ALARMS - OPEN
 PAGE, PAGES = 100, 300
 PAGE_GOAL_MS = 10.0
-
-
-class Record(Protocol):
-    def __call__(self, what: str, figure: str, goal: str) -> None: ...
-
-
-@pytest.fixture
-def record(capsys: pytest.CaptureFixture[str]) -> Iterator[Record]:
-    """Return what prints a line once the benchmark has ended."""
-    lines: list[str] = []
-    yield lambda what, figure, goal: lines.append(f"{what:<42} {figure:<32} goal {goal}")
-    with capsys.disabled():
-        print("", *lines, sep="\n")
 
 
 def table(first: int, number: int, alarms: int) -> pa.Table:
@@ -90,7 +79,7 @@ def identity(alarm: int) -> str:
     return hashlib.sha256(str(alarm).encode()).hexdigest()[:32]
 
 
-def test_ingest(store_url: str, record: Record) -> None:
+def test_ingest(store_url: str, figure: Callable[[Figure], None]) -> None:
     """Each transition is another alarm's than the one before, so each is folded, written and published by itself."""
     tables = [table(first, POST, INGESTED // 2) for first in range(0, INGESTED, POST)]
 
@@ -113,11 +102,13 @@ def test_ingest(store_url: str, record: Record) -> None:
         await store.close()
         return took
 
-    record(f"ingest, {kind_of(store_url)}", f"{INGESTED / asyncio.run(run()):,.0f} transitions/s", f"{INGEST_GOAL:,}")
+    rate = INGESTED / asyncio.run(run())
+    load = f"transitions taken, {POST:,} a post, {kind_of(store_url)}"
+    figure(Figure("api", load, "AlumiCatalyst", "transitions/s", rate, rate, rate, 1, INGESTED, goal=INGEST_GOAL))
 
 
 def kind_of(url: str) -> str:
-    return url.split(":", 1)[0]
+    return "SQLite" if url.startswith("sqlite") else "PostgreSQL"
 
 
 QUESTIONS = {
@@ -135,7 +126,7 @@ QUESTIONS = {
 
 
 @pytest.mark.timeout(1_800)
-def test_pages(store_url: str, record: Record) -> None:
+def test_pages(store_url: str, figure: Callable[[Figure], None]) -> None:
     async def run() -> None:
         store = await HotStore.open(store_url)
         for first in range(0, TRANSITIONS, 5 * POST):
@@ -156,8 +147,9 @@ def test_pages(store_url: str, record: Record) -> None:
                 cursor = page.next
             milliseconds.sort()
             median, worst = milliseconds[PAGES // 2], milliseconds[PAGES * 99 // 100]
-            figure = f"p50 {median:.1f} ms, p99 {worst:.1f} ms"
-            record(f"{PAGE} of {TRANSITIONS:,}: {name}, {kind_of(store_url)}", figure, f"{PAGE_GOAL_MS:g} ms")
+            load = f"a page of {PAGE} of {TRANSITIONS:,}: {name}, {kind_of(store_url)}"
+            about: dict[str, Any] = {"goal": PAGE_GOAL_MS, "lower_is_better": True, "note": "range: p50 to p99"}
+            figure(Figure("api", load, "AlumiCatalyst", "ms", median, median, worst, PAGES, PAGE, **about))
         await store.close()
 
     asyncio.run(run())
