@@ -111,7 +111,7 @@ def test_i7_whatever_step_fails_no_checkpoint_is_taken_back(fault: str, key: Pat
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("luck", range(4))
+@pytest.mark.parametrize("luck", range(2))
 def test_i7_whatever_a_loss_of_power_leaves_no_checkpoint_is_taken_back(luck: int, key: Path, tmp_path: Path) -> None:
     lucky = random.Random(luck)
     found = set()
