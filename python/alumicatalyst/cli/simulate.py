@@ -16,7 +16,7 @@ from alumicatalyst.cli.progress import progress
 from alumicatalyst.errors import InputError, SettingsError
 
 if TYPE_CHECKING:
-    from alumicatalyst.simulator import Clocks, Plan, Simulator
+    from alumicatalyst.simulator import Simulator
     from alumicatalyst.simulator.files import Destination
     from alumicatalyst.simulator.truth import Totals
 
@@ -161,12 +161,13 @@ def simulate(
 
     alumicatalyst simulate --plot var/plant.html --anode-effects 0.05
     """
+    from alumicatalyst.cli.simulate_report import options_of, report, so_far
     from alumicatalyst.dictionary import load
     from alumicatalyst.simulator import Clocks, Impairments, Plan, ProcessFaults, Simulator
     from alumicatalyst.simulator.begin import history_us, midnight_us, start_us
     from alumicatalyst.simulator.expected import Expected
     from alumicatalyst.simulator.run import Pace, run
-    from alumicatalyst.simulator.truth import Truth
+    from alumicatalyst.simulator.truth import Truth, as_text
 
     if plot is None and (to is None) == (not connection_string):
         raise SettingsError("couldn't choose where to send: give either --to FILE or --connection-string env:NAME")
@@ -219,9 +220,9 @@ def simulate(
     destination = _open(to, connection_string, hub, simulator, stop)
     header = {
         "seed": seed,
-        "start": _text(plan.start_us),
+        "start": as_text(plan.start_us),
         "dictionary": compiled_dictionary.sha256,
-        **options(plan, clocks),
+        **options_of(plan, clocks),
     }
     expected = None
     if simulator.fleet.faults is not None:
@@ -238,7 +239,7 @@ def simulate(
 
         def tell(totals: Totals, now_us: int) -> None:
             if show is not None:
-                show(lambda elapsed: _so_far(totals, now_us, elapsed))
+                show(lambda elapsed: so_far(totals, now_us, elapsed))
 
         totals = run(simulator, destination, pace, stop, truth=record, progress=tell)
     summary = {
@@ -248,10 +249,10 @@ def simulate(
         "waiting": simulator.waiting,
         **({} if record is None else {"faults": dict(sorted(record.faults.items())), "alarms": record.alarms}),
         "seed": seed,
-        "start": _text(plan.start_us),
+        "start": as_text(plan.start_us),
         "seconds": round(time.monotonic() - began, 3),
     }
-    print(json.dumps(summary) if as_json else _report(summary, to, truth))
+    print(json.dumps(summary) if as_json else report(summary, to, truth))
 
 
 def _open(to: Path | None, reference: str, hub: str, simulator: Simulator, stop: threading.Event) -> Destination:
@@ -279,63 +280,7 @@ def _write_dictionary(path: Path, compiled: dict[str, Any], plants: int) -> None
     path.write_text(Dictionary.from_json(json.dumps(scaled(compiled, plants))).to_json(), encoding="utf-8")
 
 
-def options(plan: Plan, clocks: Clocks) -> dict[str, Any]:
-    """Return what decides the bytes beside seed, start and dictionary, as the truth states it."""
-    impairments = plan.impairments
-    return {
-        "pack_us": plan.pack_us,
-        "pack_by": plan.pack_by,
-        "key": plan.key,
-        "plants": plan.plants,
-        "rate_multiplier": plan.rate_multiplier,
-        "disorder": impairments.disorder,
-        "disorder_max_us": impairments.disorder_max_us,
-        "duplicates": impairments.duplicates,
-        "duplicate_max_us": impairments.duplicate_max_us,
-        "bursts": impairments.bursts,
-        "malformed": impairments.malformed,
-        "reasons": list(impairments.reasons),
-        "silence": impairments.silence,
-        "clock_skew": clocks.skew,
-        "clock_skew_max_us": clocks.skew_max_us,
-        "anode_effects": plan.faults.anode_effects,
-        "stuck": plan.faults.stuck,
-        "drifts": plan.faults.drifts,
-        "spikes": plan.faults.spikes,
-    }
-
-
 def _stop_on_signals(stop: threading.Event) -> None:
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
-
-
-def _so_far(totals: Totals, now_us: int, elapsed: float) -> str:
-    rate = totals.readings / elapsed
-    return f"{totals.readings:,} readings in {totals.envelopes:,} envelopes, {rate:,.0f}/s, up to {_text(now_us)}"
-
-
-def _text(time_us: int) -> str:
-    from alumicatalyst.simulator.truth import as_text
-
-    return str(as_text(time_us))
-
-
-def _report(summary: dict[str, Any], to: Path | None, truth: Path | None) -> str:
-    sent = f"{summary['readings']:,} readings in {summary['envelopes']:,} envelopes, {summary['body_bytes']:,} bytes"
-    lines = [f"sent {sent}, event times {summary['event_time_min']} to {summary['event_time_max']}"]
-    if summary["done"]:
-        lines.append("done to them: " + ", ".join(f"{name} {count:,}" for name, count in summary["done"].items()))
-    if summary["rejected"]:
-        lines.append("to be rejected: " + ", ".join(f"{name} {count:,}" for name, count in summary["rejected"].items()))
-    if summary.get("faults"):
-        faults = ", ".join(f"{name} {count:,}" for name, count in summary["faults"].items())
-        lines.append(f"wrong in the plant: {faults}; alarms to be raised: {summary['alarms']:,}")
-    if summary["silenced"] or summary["waiting"]:
-        lines.append(f"never sent: {summary['silenced']:,} silenced, {summary['waiting']:,} still on their way")
-    if to is not None:
-        lines.append(f"written to {to}; next: alumicatalyst replay {to}")
-    if truth is not None:
-        lines.append(f"truth in {truth}")
-    return "\n".join(lines)

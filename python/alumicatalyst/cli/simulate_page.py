@@ -75,10 +75,10 @@ def _command(path: Path, dictionary: Path, plan: Plan, clocks: Clocks, seconds: 
 
 def _given(plan: Plan, clocks: Clocks) -> dict[str, Any]:
     """Return the command's options of a plan."""
-    from alumicatalyst.cli.simulate import options
+    from alumicatalyst.cli.simulate_report import options_of
 
     found = {}
-    for name, value in options(plan, clocks).items():
+    for name, value in options_of(plan, clocks).items():
         if name.endswith("_us"):
             found[name.removesuffix("_us")] = f"{value / _SECOND_US:g}"
         else:

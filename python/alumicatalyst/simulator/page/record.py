@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from alumicatalyst.simulator.plant import Compiled
 
 DEVICES_MAX: Final = 3
+# Where names begin in more ways than this, they are serial numbers that say nothing of the machine.
+_STEMS_MAX: Final = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,11 +158,14 @@ def _choose(compiled: Compiled, plan: Plan, end_us: int) -> tuple[Kind, ...]:
     metrics: dict[int, list[int]] = {}
     for device, metric in zip(fleet.device.tolist(), fleet.metric.tolist(), strict=True):
         metrics.setdefault(device, []).append(metric)
-    # Another alarm limit makes no other machine; another unit or range does.
+    # Another alarm limit makes no other machine; another unit, range or name does.
     looks = [json.dumps([one[key] for key in ("name", "unit", "range", "states", "every_us")]) for one in fleet.metrics]
+    stems = [name.rstrip("0123456789") for name in fleet.devices]
+    if len(set(stems)) > _STEMS_MAX:
+        stems = [""] * len(stems)
     kinds: dict[tuple[str, ...], list[int]] = {}
     for device, of_device in metrics.items():
-        kinds.setdefault(tuple(sorted(looks[metric] for metric in of_device)), []).append(device)
+        kinds.setdefault((stems[device], *sorted(looks[metric] for metric in of_device)), []).append(device)
     faults: dict[int, list[str]] = {}
     if fleet.faults is not None:
         # Without a single reading it tells all faults there are.
