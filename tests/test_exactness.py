@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alumicatalyst._core import Dictionary, Partition, schema
+from alumicatalyst._core import Dictionary, Partition, schema, stored_schema
 from tests.compare import TABLES, Run, assert_as_oracle, assert_latest, batch_of, consult, feed, rows_of
 from tests.logs import logs, seeded_log, write_log
 from tests.oracle import Oracle
@@ -304,7 +304,9 @@ def test_the_tables_are_those_of_the_contract():
     output = fresh("narrow").on_batch(a_batch("narrow"))
     for name in ("readings", "windows", "alarms", "rejected", "latest"):
         table, wanted = getattr(output, name).schema, schema(name)
-        assert wanted.names == (["date"] if name != "latest" else []) + table.names
+        assert wanted.names == table.names
+        if name != "latest":
+            assert stored_schema(name).names == ["date", *table.names, "_batch", "_row"]
         for column in table:
             assert plain_type(column.type) == plain_type(wanted.field(column.name).type), (name, column)
     assert output.counts.schema.equals(schema("counts"))

@@ -11,13 +11,15 @@ pub enum Error {
     State(String),
     /// Mend the source: this is not a batch of envelopes.
     Envelopes(String),
+    /// Give other rows: these are not those of a table, or have no canonical form.
+    Rows(String),
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Dictionary(problems) => problems.fmt(f),
-            Self::State(what) | Self::Envelopes(what) => f.write_str(what),
+            Self::State(what) | Self::Envelopes(what) | Self::Rows(what) => f.write_str(what),
         }
     }
 }

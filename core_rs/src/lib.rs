@@ -14,6 +14,7 @@ pub mod decode;
 pub mod dictionary;
 pub mod error;
 pub mod kernel;
+pub mod ledger;
 pub mod limits;
 pub mod names;
 pub mod output;

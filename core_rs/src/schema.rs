@@ -52,6 +52,10 @@ const CAUSE: [Column; 4] = [
 /// UTC date of `enqueued_time`: the partition column of a table in the lake, which derives it.
 pub const DATE: Column = some("date", Type::Date);
 
+/// Where a stored row was first written: the UUID of its file, and its number within. Rewriting a file keeps both, so a
+/// row can still be proven by the digest that was taken then.
+pub const LOCATORS: [Column; 2] = [some("_batch", Type::Binary), some("_row", Type::Int32)];
+
 /// Tables that cannot be named are not tables.
 pub const TABLES: [&str; 9] =
     ["envelopes", "readings", "windows", "alarms", "latest", "rejected", "counts", "batches", "journal"];
@@ -203,11 +207,23 @@ pub fn columns(table: &str) -> Option<Vec<Column>> {
     Some([head, own].concat())
 }
 
-/// Columns of a table as the lake stores it.
+/// Columns of a table as the lake stores it: with the date that its folders are named by, and the locators.
 pub fn stored(table: &str) -> Option<Vec<Column>> {
-    let dated = matches!(table, "readings" | "windows" | "alarms" | "rejected" | "batches");
-    let head: &[Column] = if dated { &[DATE] } else { &[] };
-    columns(table).map(|columns| [head, &columns[..]].concat())
+    let head: &[Column] = match table {
+        "readings" | "windows" | "alarms" | "rejected" | "batches" => &[DATE],
+        "journal" => &[],
+        _ => return None,
+    };
+    columns(table).map(|columns| [head, &columns[..], &LOCATORS].concat())
+}
+
+/// What the rows of a data file are sorted by: the columns that name a series, and its time. None: by arrival.
+pub fn order(table: &str) -> Option<(&'static [&'static str], &'static str)> {
+    match table {
+        "readings" | "alarms" => Some((&["device", "metric"], "event_time")),
+        "windows" => Some((&["device", "metric", "window_name"], "window_start")),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -217,7 +233,8 @@ mod tests {
     #[test]
     fn every_table_has_columns_of_distinct_names() {
         for table in TABLES {
-            let mut names: Vec<&str> = stored(table).unwrap().iter().map(|column| column.name).collect();
+            let all = stored(table).or_else(|| columns(table)).unwrap();
+            let mut names: Vec<&str> = all.iter().map(|column| column.name).collect();
             let before = names.len();
             names.sort_unstable();
             names.dedup();

@@ -1,10 +1,24 @@
 """The exact core, in Rust: decode, check, order, score, windows, alarms. Batches cross this boundary, rows never do."""
 
+from collections.abc import Iterable
 from typing import Any, Protocol, final
 
 import pyarrow as pa
 
-__all__ = ["Dictionary", "FixedWindows", "Output", "Partition", "schema", "state_info"]
+__all__ = [
+    "Dictionary",
+    "FixedWindows",
+    "Output",
+    "Partition",
+    "file_rows",
+    "leaf_hashes",
+    "leaf_schema",
+    "row_leaf",
+    "rows_root",
+    "schema",
+    "state_info",
+    "stored_schema",
+]
 
 class _ArrowArray(Protocol):
     def __arrow_c_array__(self, requested_schema: object | None = None) -> tuple[object, object]: ...
@@ -54,7 +68,7 @@ class Dictionary:
 class Output:
     """Everything that a batch of envelopes yields. Frozen; pickles.
 
-    The tables have the columns of `schema` without `date`, which the lake derives from `enqueued_time`.
+    The tables have the columns of `schema`.
     """
 
     def __new__(cls, **fields: Any) -> Output: ...
@@ -212,11 +226,66 @@ class FixedWindows:
     def flush(self) -> pa.RecordBatch:
         """Close every open window and return them."""
 
+def file_rows(table: str, batches: Iterable[_ArrowArray], batch: bytes) -> tuple[pa.RecordBatch, bytes]:
+    """Return the rows of one new data file as it is to be written, and the root over them.
+
+    Args:
+        table: A table of the lake.
+        batches: Rows with the columns of `schema(table)`, in the order of arrival.
+        batch: The 16 bytes of the UUID that names the file's rows for good.
+
+    Returns:
+        The rows by series, time and arrival (`readings`, `windows`, `alarms`; else by arrival), every name told once,
+        with the locators `_batch` and `_row`; and the 32 bytes of their root (LEDGER.md).
+
+    Raises:
+        ValueError: They are not rows of that table, or hold a NaN.
+    """
+
+def leaf_hashes(table: str, rows: _ArrowArray, batch: bytes) -> bytes:
+    """Return the hashes of all leaves over a file's rows, 32 bytes each, from which inclusion is proven.
+
+    Args:
+        table: A table of the lake.
+        rows: All rows of a batch in the order of `_row`; columns beyond those of `schema(table)` are passed over, and
+            names may be plain strings.
+        batch: The 16 bytes of its UUID.
+
+    Raises:
+        ValueError: They are not rows of that table, or hold a NaN.
+    """
+
+def leaf_schema(table: str) -> str:
+    """Return what the leaves of a table hold: `dtl1/schema`, then a line with name and form for each column."""
+
+def row_leaf(table: str, rows: _ArrowArray, batch: bytes, first: int) -> bytes:
+    """Return the bytes of one leaf.
+
+    Args:
+        table: A table of the lake.
+        rows: Its rows, 64 or, at the end of a file, fewer; see `leaf_hashes`.
+        batch: The 16 bytes of the batch's UUID.
+        first: The first row's number in the file, a multiple of 64.
+
+    Raises:
+        ValueError: They are not rows of that table or not of one leaf, or hold a NaN.
+    """
+
+def rows_root(table: str, rows: _ArrowArray, batch: bytes) -> bytes:
+    """Return the root over a file's rows, 32 bytes; see `leaf_hashes`."""
+
 def schema(table: str) -> pa.Schema:
-    """Return the schema of a table: envelopes, readings, windows, alarms, latest, rejected, counts, batches or journal.
+    """Return the columns of a table as the core emits it.
 
     Raises:
         ValueError: There is no such table.
+    """
+
+def stored_schema(table: str) -> pa.Schema:
+    """Return the columns of a table as the lake stores it: `date` first where it has one, the locators last.
+
+    Raises:
+        ValueError: The lake has no such table.
     """
 
 def state_info(state: bytes) -> dict[str, Any]:

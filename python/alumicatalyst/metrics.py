@@ -50,7 +50,7 @@ BATCH_ENVELOPES = Histogram("alumicatalyst_batch_envelopes", "Envelopes in one b
 BATCH_READINGS = Histogram("alumicatalyst_batch_readings", "Readings in one batch.", buckets=_SIZES)
 STAGE_SECONDS = Histogram(
     "alumicatalyst_stage_seconds",
-    "Time of one batch or flush in a stage: receive, decode, analyse, encode, put, commit or state.",
+    "Time of one batch or flush in a stage: receive, decode, analyse, encode, digest, put, commit or state.",
     ["stage"],
     buckets=_SECONDS,
 )

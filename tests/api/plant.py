@@ -16,7 +16,7 @@ START = datetime(2026, 11, 1, tzinfo=UTC)
 
 def schema(kind: str) -> pa.Schema:
     """Return the schema of a post: the core's, without the lake's own column."""
-    return pa.schema([field for field in _core.schema(kind) if field.name != "date"])
+    return _core.schema(kind)
 
 
 def at(seconds: float) -> datetime:

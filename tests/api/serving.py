@@ -187,7 +187,7 @@ def newest(number: int, sequence: int, **changed: Any) -> dict[str, Any]:
 
 def table(kind: str, rows: Iterable[dict[str, Any]], *, plain: bool = False) -> pa.Table:
     """Return rows as the sink has them: the core's columns without `date`, strings as dictionaries or plain."""
-    fields = [field for field in _core.schema(kind) if field.name != "date"]
+    fields = list(_core.schema(kind))
     if plain:
         fields = [f.with_type(f.type.value_type if pa.types.is_dictionary(f.type) else f.type) for f in fields]
     return pa.Table.from_pylist(list(rows), schema=pa.schema(fields))

@@ -272,7 +272,7 @@ class Ground:
         return marks
 
     def rows(self, table: str) -> list[dict[str, Any]]:
-        return rows_of(pl.read_delta(str(self.lake / table)).to_arrow())
+        return rows_of(pl.read_delta(str(self.lake / table)).drop("_batch", "_row").to_arrow())
 
     def doctor(self) -> subprocess.CompletedProcess[str]:
         """`alumicatalyst lake doctor` on this lake."""

@@ -64,7 +64,7 @@ def item(resume: Resume, output: Any, state: tuple[int, bytes] | None = None) ->
 
 
 def table_schema(name: str) -> pa.Schema:
-    return pa.schema([column for column in _core.schema(name) if column.name != "date"])
+    return _core.schema(name)
 
 
 @dataclass
@@ -205,7 +205,7 @@ def run(
 
 def stored(lake: Lake) -> dict[str, list[dict[str, Any]]]:
     """Return every row of every table with a cause, in one order, without the partition column of Delta."""
-    return {name: sort(scan(lake, name).drop("date").to_dicts()) for name in TABLES}
+    return {name: sort(scan(lake, name).drop("date", "_batch", "_row").to_dicts()) for name in TABLES}
 
 
 def scan(lake: Lake, name: str) -> pl.DataFrame:

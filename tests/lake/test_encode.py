@@ -58,18 +58,17 @@ def encodings(data: bytes) -> dict[str, str]:
 
 def test_every_column_has_its_encoding() -> None:
     quantised = np.round(np.random.default_rng(0).normal(4.2, 0.05, 200_000), 3)
-    (file,) = encode(rows(quantised), "enqueued_time")
+    (file,) = encode("readings", rows(quantised))
     found = encodings(file.data)
-    assert found["sequence_number"] == found["item"] == "DELTA_BINARY_PACKED"
-    assert found["event_time"] == "PLAIN"
-    others = {encoding for name, encoding in found.items() if name not in ("sequence_number", "item", "event_time")}
-    assert others == {"RLE_DICTIONARY"}
-    assert len(file.data) < 4 * 200_000
+    steps = {"sequence_number", "item", "event_time", "_row"}
+    assert {found[name] for name in steps} == {"DELTA_BINARY_PACKED"}
+    assert {encoding for name, encoding in found.items() if name not in steps} == {"RLE_DICTIONARY"}
+    assert len(file.data) < 3 * 200_000
 
 
 @pytest.mark.parametrize("count", [500, 200_000])
 def test_values_without_repetition_are_split_into_byte_streams(count: int) -> None:
-    (file,) = encode(rows(np.random.default_rng(0).normal(size=count)), "enqueued_time")
+    (file,) = encode("readings", rows(np.random.default_rng(0).normal(size=count)))
     assert encodings(file.data)["value"] == "BYTE_STREAM_SPLIT"
 
 
@@ -77,14 +76,14 @@ def test_times_of_envelopes_with_one_reading_each_are_plain() -> None:
     batches = rows(np.zeros(20_000))
     at = batches[0].schema.get_field_index("enqueued_time")
     single = [batch.set_column(at, "enqueued_time", batch.column("event_time")) for batch in batches]
-    assert encodings(encode(batches, "enqueued_time")[0].data)["enqueued_time"] == "RLE_DICTIONARY"
-    assert encodings(encode(single, "enqueued_time")[0].data)["enqueued_time"] == "PLAIN"
+    assert encodings(encode("readings", batches)[0].data)["enqueued_time"] == "RLE_DICTIONARY"
+    assert encodings(encode("readings", single)[0].data)["enqueued_time"] == "PLAIN"
 
 
-def test_first_and_last_times_of_windows_are_plain() -> None:
-    (file,) = encode([plant.Operator().take(10, 60).windows], "enqueued_time")
+def test_first_and_last_times_of_windows_are_steps() -> None:
+    (file,) = encode("windows", [plant.Operator().take(10, 60).windows])
     found = encodings(file.data)
-    assert found["first_time"] == found["last_time"] == "PLAIN"
+    assert found["first_time"] == found["last_time"] == "DELTA_BINARY_PACKED"
 
 
 @pytest.mark.parametrize(("name", "rows_max"), [("readings", 16_384), ("rejected", 1_024)])
@@ -99,36 +98,41 @@ def test_pages_are_looked_at_more_often_where_rows_hold_bodies(
         write(*given, **options)
 
     monkeypatch.setattr(pq, "write_table", watched)
-    encode([getattr(plant.Operator().take(11, 90), name)], "enqueued_time")
+    encode(name, [getattr(plant.Operator().take(11, 90), name)])
     assert set(told) == {rows_max}
 
 
-def test_readers_see_plain_strings_and_every_row_in_its_order() -> None:
+def test_readers_see_plain_strings_and_every_series_in_one_place() -> None:
     values = np.arange(25_000) / 8
-    (file,) = encode(rows(values), "enqueued_time")
+    batches = rows(values)
+    (file,) = encode("readings", batches)
     table = pq.read_table(pa.BufferReader(file.data))
     assert table.schema.field("device").type == pa.string()
-    assert table.column("value").to_pylist() == values.tolist()
-    assert table.column("device").to_pylist()[9_999:10_001] == ["pot-100", "pot-001"]
+    arrived = [row for batch in batches for row in batch.to_pylist()]
+    by_series = sorted(arrived, key=lambda row: (row["device"], row["metric"], row["event_time"]))
+    assert table.drop_columns(["_batch", "_row"]).to_pylist() == by_series
+    assert table.column("_batch").unique().to_pylist() == [file.batch.bytes]
+    assert table.column("_row").to_pylist() == list(range(25_000))
     assert (file.rows, file.sha256) == (25_000, hashlib.sha256(file.data).hexdigest())
 
 
 def test_rows_are_split_by_the_date_of_their_cause() -> None:
     output = plant.Operator().take(0, 30)
-    files = encode([output.readings, output.readings], "enqueued_time")
+    files = encode("readings", [output.readings, output.readings])
     assert [file.day for file in files] == [date(2026, 11, 21), date(2026, 11, 22)]
     before = [row for row in output.readings.to_pylist() if row["enqueued_time"].day == 21]
-    assert pq.read_table(pa.BufferReader(files[0].data)).to_pylist() == before * 2
+    stored = pq.read_table(pa.BufferReader(files[0].data)).drop_columns(["_batch", "_row"]).to_pylist()
+    assert plant.sort(stored) == plant.sort(before * 2)
     assert sum(file.rows for file in files) == 2 * output.readings.num_rows
 
 
 def test_no_rows_make_no_file() -> None:
-    assert encode([plant.Operator().nothing().readings], "enqueued_time") == []
-    assert encode([], None) == []
+    assert encode("readings", [plant.Operator().nothing().readings]) == []
+    assert encode("journal", []) == []
 
 
 def test_statistics_are_those_of_the_rows() -> None:
-    (file,) = encode([plant.Operator().take(11, 90).rejected, plant.Operator().take(11, 90).rejected], "enqueued_time")
+    (file,) = encode("rejected", [plant.Operator().take(11, 90).rejected, plant.Operator().take(11, 90).rejected])
     told = json.loads(file.statistics)
     assert told["numRecords"] == file.rows == 22
     assert told["minValues"]["sequence_number"] == 17
@@ -137,7 +141,7 @@ def test_statistics_are_those_of_the_rows() -> None:
     assert told["nullCount"]["device"] == 22
     assert "detail" not in told["minValues"]
     assert "body" not in told["minValues"]
-    (file,) = encode(rows(np.array([3.0, -1.5, 2.0])), "enqueued_time")
+    (file,) = encode("readings", rows(np.array([3.0, -1.5, 2.0])))
     told = json.loads(file.statistics)
     assert (told["minValues"]["value"], told["maxValues"]["value"]) == (-1.5, 3.0)
     assert "lateness_us" not in told["minValues"]

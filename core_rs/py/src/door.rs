@@ -16,7 +16,7 @@ pub(crate) fn raise(py: Python<'_>, error: &Error) -> PyErr {
     let name = match error {
         Error::Dictionary(_) => "DictionaryError",
         Error::State(_) => "StateError",
-        Error::Envelopes(_) => return PyValueError::new_err(error.to_string()),
+        Error::Envelopes(_) | Error::Rows(_) => return PyValueError::new_err(error.to_string()),
     };
     let made = py.import("alumicatalyst.errors").and_then(|errors| {
         let class = errors.getattr(name)?;

@@ -1,6 +1,6 @@
 //! Arrow schemas from the core's own table of columns.
 
-use alumicatalyst_core::schema::{Column, TABLES, Type, stored};
+use alumicatalyst_core::schema::{Column, TABLES, Type, columns, stored};
 use arrow_pyarrow::ToPyArrow;
 use arrow_schema::{DataType, Field, Fields, Schema, TimeUnit};
 use pyo3::exceptions::PyValueError;
@@ -34,11 +34,19 @@ fn field(column: &Column) -> Field {
     Field::new(column.name, kind, column.nullable)
 }
 
-/// The schema of a table as the lake stores it.
+/// The schema of a table as the core emits it.
 #[pyfunction]
 pub(crate) fn schema<'py>(py: Python<'py>, table: &str) -> PyResult<Bound<'py, PyAny>> {
-    let columns = stored(table).ok_or_else(|| {
+    let columns = columns(table).ok_or_else(|| {
         PyValueError::new_err(format!("couldn't name a table: {table:?}; there are {}", TABLES.join(", ")))
     })?;
+    fields(&columns).as_ref().to_pyarrow(py)
+}
+
+/// The schema of a table as the lake stores it.
+#[pyfunction]
+pub(crate) fn stored_schema<'py>(py: Python<'py>, table: &str) -> PyResult<Bound<'py, PyAny>> {
+    let columns =
+        stored(table).ok_or_else(|| PyValueError::new_err(format!("couldn't name a table of the lake: {table:?}")))?;
     fields(&columns).as_ref().to_pyarrow(py)
 }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import time
-import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -94,7 +93,7 @@ def put_files(store: Store, table: str, encoded: Sequence[EncodedFile]) -> Put:
     actions: list[AddAction] = []
     files: list[dict[str, Any]] = []
     for each in encoded:
-        name = f"part-{uuid.uuid4().hex}.parquet"
+        name = f"part-{each.batch.hex}.parquet"
         values: dict[str, str | None] = {}
         if each.day is not None:
             name, values = f"date={each.day.isoformat()}/{name}", {"date": each.day.isoformat()}
@@ -109,7 +108,16 @@ def put_files(store: Store, table: str, encoded: Sequence[EncodedFile]) -> Put:
                 stats=each.statistics,
             )
         )
-        files.append({"path": name, "sha256": each.sha256, "bytes": len(each.data), "rows": each.rows})
+        files.append(
+            {
+                "path": name,
+                "sha256": each.sha256,
+                "bytes": len(each.data),
+                "rows": each.rows,
+                "batch": each.batch.hex,
+                "rows_root": each.rows_root,
+            }
+        )
     metrics.STAGE_SECONDS.labels("put").observe(time.perf_counter() - started)
     return Put(actions, files, sum(each.rows for each in encoded), sum(len(each.data) for each in encoded))
 

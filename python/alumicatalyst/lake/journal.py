@@ -64,7 +64,6 @@ def write(table: Table, partition: str, claim: int, row: JournalRow, retry: Retr
     """
     import pyarrow as pa
 
-    schema = tables.schema("journal")
     values = {
         "partition": partition,
         "after_sequence": row.after_sequence,
@@ -73,7 +72,7 @@ def write(table: Table, partition: str, claim: int, row: JournalRow, retry: Retr
         "time": datetime.now(UTC),
         "body": row.body,
     }
-    batch = pa.RecordBatch.from_pylist([values], schema=schema)
+    batch = pa.RecordBatch.from_pylist([values], schema=tables.columns("journal"))
     put: Put | None = None
 
     def next_ordinal(snapshot: Snapshot) -> Plan | None:
@@ -86,7 +85,7 @@ def write(table: Table, partition: str, claim: int, row: JournalRow, retry: Retr
                 f"couldn't append to the journal of {partition}: its last ordinal is {last}, not {row.ordinal - 1}; "
                 "the table was rolled back, restore it"
             )
-        put = put or put_files(table.store, table.name, encode([batch], None))
+        put = put or put_files(table.store, table.name, encode("journal", [batch]))
         return Plan({JOURNAL_PREFIX + partition: row.ordinal}, put)
 
     return append(table, {partition: claim}, next_ordinal, retry, f"a journal row ({row.kind})")

@@ -144,7 +144,7 @@ class Table:
                 list(actions),
                 "append",
                 self._schema,
-                list(self.spec.partition_by),
+                self.spec.partition_by,
                 commit_properties=CommitProperties(
                     app_transactions=[Transaction(each, version) for each, version in transactions.items()],
                     custom_metadata=dict(metadata),

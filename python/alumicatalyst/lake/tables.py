@@ -22,21 +22,28 @@ class TableSpec:
 
     Attributes:
         name: Folder and name.
-        partition_by: Delta partition columns.
+        day_column: The time whose UTC date is the Delta partition `date`; None: the table has no partitions.
         append_only: Whether Delta itself refuses deletions. Tables whose rows expire some day are not.
     """
 
     name: str
-    partition_by: tuple[str, ...]
+    day_column: str | None
     append_only: bool
+
+    @property
+    def partition_by(self) -> list[str]:
+        """Delta partition columns."""
+        return ["date"] if self.day_column else []
 
 
 ROW_TABLES = ("readings", "windows", "alarms", "rejected")
 """Tables of rows with a cause, in the order in which a flush commits them; `batches` seals them afterwards."""
 
-SPECS = {name: TableSpec(name, ("date",), append_only=False) for name in (*ROW_TABLES, "batches")} | {
-    "journal": TableSpec("journal", (), append_only=True)
-}  # The journal is part of every replay and never expires.
+SPECS = {name: TableSpec(name, "enqueued_time", append_only=False) for name in ROW_TABLES} | {
+    "batches": TableSpec("batches", "enqueued_time_max", append_only=False),
+    # The journal is part of every replay and never expires.
+    "journal": TableSpec("journal", None, append_only=True),
+}
 
 CLAIM_ORDER = tuple(SPECS)
 """Claims are made table by table in this order. The first table decides a race: claims on it only ever rise, so
@@ -44,17 +51,17 @@ whoever holds the highest there meets no equal or higher one on the others."""
 
 
 def schema(name: str) -> pa.Schema:
-    """Return the Arrow schema of a table as the core defines it."""
+    """Return the Arrow schema of a table in the lake."""
     from alumicatalyst import _core
 
-    return _core.schema(name)
+    return _core.stored_schema(name)
 
 
 def columns(name: str) -> pa.Schema:
-    """Return the columns that a table's files hold: `date` stands in the files' paths."""
-    import pyarrow as pa
+    """Return the columns that rows come with; the lake adds `date`, which stands in files' paths, and the locators."""
+    from alumicatalyst import _core
 
-    return pa.schema([field for field in schema(name) if field.name != "date"])
+    return _core.schema(name)
 
 
 def create_tables(store: Store) -> None:
@@ -101,7 +108,7 @@ def _create(store: Store, spec: TableSpec) -> None:
                     uri,
                     wanted,
                     mode="ignore",
-                    partition_by=list(spec.partition_by),
+                    partition_by=spec.partition_by,
                     configuration=configuration,
                     # With retries the loser of a race would add its own metadata, a new table id, as version 1.
                     commit_properties=CommitProperties(max_commit_retries=0),

@@ -168,7 +168,7 @@ class LakeSink:
 
         def cut(marks: dict[str, int]) -> list[EncodedFile]:
             kept = [each.rows_after(name, marks[each.resume.partition]) for each in holders]
-            return encode([batch for batches in kept for batch in batches], "enqueued_time")
+            return encode(name, [batch for batches in kept for batch in batches])
 
         # Encoded on what was known last, which nearly always still holds, while other workers use the table.
         encoded_at = {each.resume.partition: _mark(table.known(), each) for each in holders}
@@ -206,7 +206,7 @@ class LakeSink:
                 last_marks = marks
                 rows = [row for each in left for row in each.seals(marks[each.resume.partition], software_version())]
                 batch = pa.RecordBatch.from_pylist(rows, schema=tables.columns("batches"))
-                put = put_files(self._lake.store, "batches", encode([batch], "enqueued_time_max"))
+                put = put_files(self._lake.store, "batches", encode("batches", [batch]))
             return Plan({each.resume.partition: each.last for each in left}, put, _commit_info(left, marks))
 
         append(self._lake.table("batches"), _claims(pending), missing, self._lake.retry, "the seal of a flush")

@@ -1,0 +1,226 @@
+//! The canonical bytes of rows (`dtl1`), and the hashes of the leaves over them.
+
+use super::form::{Form, schema_id};
+use super::merkle::{Hash, LEAF_PREFIX};
+use sha2::{Digest, Sha256};
+
+/// Rows in a leaf: what the proof of a single one discloses.
+pub const LEAF_ROWS: usize = 64;
+
+const MAGIC: &[u8] = b"dtl1/rows\0";
+
+/// The values of one column, a null's own value being zero or empty.
+#[derive(Clone, Copy, Debug)]
+pub enum Values<'a> {
+    Int16(&'a [i16]),
+    Int32(&'a [i32]),
+    Int64(&'a [i64]),
+    Float32(&'a [f32]),
+    Float64(&'a [f64]),
+    Bool(&'a [bool]),
+    /// Codes of distinct names.
+    Coded {
+        codes: &'a [i32],
+        names: &'a [&'a str],
+    },
+    /// Row `i` is `bytes[ends[i]..ends[i + 1]]`.
+    Bytes {
+        ends: &'a [i32],
+        bytes: &'a [u8],
+    },
+}
+
+/// Which rows of a column are null.
+#[derive(Clone, Copy, Debug)]
+pub enum Nulls<'a> {
+    None,
+    All,
+    /// All but those that are marked.
+    But(&'a [bool]),
+}
+
+/// One column of the rows to be hashed.
+#[derive(Clone, Copy, Debug)]
+pub struct Column<'a> {
+    pub form: Form,
+    pub values: Values<'a>,
+    pub nulls: Nulls<'a>,
+    /// Whether there is but one value, which every row holds.
+    pub constant: bool,
+}
+
+/// Writes the leaves of one file's rows.
+pub struct Leaves<'a> {
+    columns: &'a [Column<'a>],
+    rows: usize,
+    /// The prefix of a leaf's hash, then what all leaves begin with.
+    bytes: Vec<u8>,
+    head: usize,
+}
+
+impl<'a> Leaves<'a> {
+    /// Leaves of `rows` rows in the order of their locators, for the batch of that UUID.
+    pub fn new(schema_text: &str, batch: &[u8; 16], columns: &'a [Column<'a>], rows: usize) -> Self {
+        let mut bytes = vec![LEAF_PREFIX];
+        bytes.extend_from_slice(MAGIC);
+        bytes.extend_from_slice(&schema_id(schema_text));
+        bytes.extend_from_slice(batch);
+        let head = bytes.len();
+        Self { columns, rows, bytes, head }
+    }
+
+    /// The hash of every leaf.
+    pub fn hashes(&mut self) -> Vec<Hash> {
+        (0..self.rows).step_by(LEAF_ROWS).map(|from| self.hash(from, from as u64)).collect()
+    }
+
+    /// The bytes of the leaf over all rows, at most 64, of which the first has that number in its file.
+    pub fn leaf(&mut self, first: u64) -> Vec<u8> {
+        self.write(0, first);
+        self.bytes[1..].to_vec()
+    }
+
+    fn hash(&mut self, from: usize, first: u64) -> Hash {
+        self.write(from, first);
+        Sha256::digest(&self.bytes).into()
+    }
+
+    fn write(&mut self, from: usize, first: u64) {
+        let rows = from..self.rows.min(from + LEAF_ROWS);
+        let out = &mut self.bytes;
+        out.truncate(self.head);
+        out.extend_from_slice(&first.to_le_bytes());
+        out.extend_from_slice(&(rows.len() as u16).to_le_bytes());
+        for column in self.columns {
+            column.write(rows.clone(), out);
+        }
+    }
+}
+
+type Range = std::ops::Range<usize>;
+
+impl Column<'_> {
+    fn write(&self, rows: Range, out: &mut Vec<u8>) {
+        self.write_nulls(rows.clone(), out);
+        // A constant column has but its first row.
+        let step = usize::from(!self.constant);
+        let at = |row: usize| row * step;
+        match self.values {
+            Values::Int16(values) => self.integers(rows, out, |row| i64::from(values[at(row)])),
+            Values::Int32(values) => self.integers(rows, out, |row| i64::from(values[at(row)])),
+            Values::Int64(values) => self.integers(rows, out, |row| values[at(row)]),
+            Values::Float32(values) => self.floats(rows, out, |row| f64::from(values[at(row)])),
+            Values::Float64(values) => self.floats(rows, out, |row| values[at(row)]),
+            Values::Bool(values) => out.extend(rows.map(|row| u8::from(values[at(row)]))),
+            Values::Coded { codes, names } => {
+                // A null has the code of no name.
+                let text = |row: usize| names.get(codes[at(row)] as usize).map_or(&[][..], |name| name.as_bytes());
+                self.runs(rows, out, |row| codes[at(row)], |row, out| counted(text(row), out));
+            }
+            Values::Bytes { ends, bytes } => {
+                let value = |row: usize| &bytes[ends[at(row)] as usize..ends[at(row) + 1] as usize];
+                self.runs(rows, out, value, |row, out| counted(value(row), out));
+            }
+        }
+    }
+
+    fn write_nulls(&self, rows: Range, out: &mut Vec<u8>) {
+        let bits = |valid: &[bool]| valid.iter().enumerate().fold(0, |bits, (at, valid)| bits | u8::from(*valid) << at);
+        match self.nulls {
+            Nulls::All => {
+                out.push(1);
+                out.resize(out.len() + rows.len().div_ceil(8), 0);
+            }
+            Nulls::But(valid) if valid[rows.clone()].contains(&false) => {
+                out.push(1);
+                out.extend(valid[rows].chunks(8).map(bits));
+            }
+            _ => out.push(0),
+        }
+    }
+
+    fn integers(&self, rows: Range, out: &mut Vec<u8>, value: impl Fn(usize) -> i64) {
+        match self.form {
+            Form::Code => self.runs(rows, out, &value, |row, out| out.extend_from_slice(&value(row).to_le_bytes())),
+            Form::TimeSteps | Form::IntegerSteps => {
+                let mut bytes = [0; LEAF_ROWS * VARINT_BYTES_MAX];
+                let (mut length, mut before) = (0, 0_i64);
+                for row in rows {
+                    let now = value(row);
+                    length = varint(zigzag(now.wrapping_sub(before)), &mut bytes, length);
+                    before = now;
+                }
+                out.extend_from_slice(&bytes[..length]);
+            }
+            _ => fixed(rows, out, |row| value(row).to_le_bytes()),
+        }
+    }
+
+    fn floats(&self, rows: Range, out: &mut Vec<u8>, value: impl Fn(usize) -> f64) {
+        // Adding zero makes a negative zero the other one.
+        let bits = |row: usize| (value(row) + 0.0).to_bits();
+        if self.form == Form::FloatRuns {
+            self.runs(rows, out, bits, |row, out| out.extend_from_slice(&bits(row).to_le_bytes()));
+        } else {
+            fixed(rows, out, |row| bits(row).to_le_bytes());
+        }
+    }
+
+    /// Writes the number of maximal runs, then of each its length and value.
+    fn runs<K: PartialEq>(
+        &self,
+        rows: Range,
+        out: &mut Vec<u8>,
+        key: impl Fn(usize) -> K,
+        write: impl Fn(usize, &mut Vec<u8>),
+    ) {
+        let count_at = out.len();
+        out.extend_from_slice(&[0, 0]);
+        let mut runs = 0_u16;
+        let mut start = rows.start;
+        while start < rows.end {
+            let value = key(start);
+            let mut end = if self.constant { rows.end } else { start + 1 };
+            while end < rows.end && key(end) == value {
+                end += 1;
+            }
+            out.extend_from_slice(&((end - start) as u16).to_le_bytes());
+            write(start, out);
+            runs += 1;
+            start = end;
+        }
+        out[count_at..count_at + 2].copy_from_slice(&runs.to_le_bytes());
+    }
+}
+
+fn fixed(rows: Range, out: &mut Vec<u8>, value: impl Fn(usize) -> [u8; 8]) {
+    let mut bytes = [0; LEAF_ROWS * 8];
+    let length = rows.len() * 8;
+    for (row, eight) in rows.zip(bytes.chunks_exact_mut(8)) {
+        eight.copy_from_slice(&value(row));
+    }
+    out.extend_from_slice(&bytes[..length]);
+}
+
+fn counted(bytes: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
+    out.extend_from_slice(bytes);
+}
+
+/// Small magnitudes to small numbers: 0, -1, 1, -2 ... to 0, 1, 2, 3 ...
+fn zigzag(value: i64) -> u64 {
+    ((value << 1) ^ (value >> 63)) as u64
+}
+
+const VARINT_BYTES_MAX: usize = 10;
+
+/// Writes LEB128 at `at`, seven bits a byte, lowest first, in as few bytes as it takes; returns where it ends.
+fn varint(mut value: u64, out: &mut [u8], mut at: usize) -> usize {
+    while value >= 0x80 {
+        out[at] = value as u8 | 0x80;
+        value >>= 7;
+        at += 1;
+    }
+    out[at] = value as u8;
+    at + 1
+}
