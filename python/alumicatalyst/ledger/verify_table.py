@@ -48,6 +48,7 @@ class TableCheck:
         self._versions = {each for each in map(delta.version_of, names) if each is not None}
         self._checkpoints = {each for each in map(checkpoint_version, names) if each is not None}
         self._compared: dict[int, dict[str, int]] = {}  # Checkpoint to what a pointer to it has to say.
+        self._damaged: set[int] = set()  # Checkpoints that are not what the commits say.
 
     # ------------------------------------------------------------------ what was signed
 
@@ -149,6 +150,9 @@ class TableCheck:
         """Open the table as readers do, and read the commits up to there that the ledger has not signed yet."""
         from deltalake import DeltaTable
 
+        begins = max((each for each in self._compared if each <= self._replay.version), default=None)
+        if begins in self._damaged:
+            return  # Named already. What a reader makes of it is luck: one that fails can take its process along.
         uri, options = f"{self._store.root}/{self._table}", self._store.options()
         try:
             handle = DeltaTable(uri, storage_options=options)
@@ -160,8 +164,12 @@ class TableCheck:
             else:
                 what = f"readers see version {handle.version()}, its last commit is {self._replay.version}"
                 found = [Finding(what, self._table, self._replay.version, self._folder)]
-        except Exception as error:  # noqa: BLE001 whatever it is, readers cannot open the table either
-            found = [Finding(f"readers cannot open it: {first_line(error)[:300]}", self._table, file=self._folder)]
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # noqa: BLE001 a panic of the native reader is no Exception
+            what = f"readers cannot open it: {first_line(error)[:300]}"
+            file = self._folder if begins is None else self._checkpoint_path(begins)
+            found = [Finding(what, self._table, begins, file)]
         for each in found:
             self._report.wrong.add(each)
 
@@ -213,6 +221,7 @@ class TableCheck:
             found, actions, files = self._replay.compare_checkpoint(data, path)
             self._compared[version] |= {"size": actions, "numOfAddFiles": files}
             self._report.figures["checkpoints"] += 1
+            self._damaged.update([version] if found else [])
             for each in found:
                 self._report.wrong.add(each)
 
@@ -228,10 +237,13 @@ class TableCheck:
             return
         try:
             told: dict[str, Any] = json.loads(data)
-            version = told.pop("version")
-            wanted = self._compared[version]
-        except (ValueError, KeyError, TypeError, AttributeError):
-            self._wrong("it does not point to a checkpoint that is there", file=path)
+            version = delta.number_of(told.pop("version"), "the pointer", "its version")
+        except (ValueError, KeyError, TypeError, AttributeError, LedgerError):
+            self._wrong("it does not point to a checkpoint", file=path)
+            return
+        wanted = self._compared.get(version)
+        if wanted is None:
+            self._wrong(f"it points to {self._checkpoint_path(version)}, which is not there", version, path)
             return
         differing = any(told.get(name, value) != value for name, value in wanted.items())
         if differing or told.keys() - _POINTER or told.get("parts") is not None:
