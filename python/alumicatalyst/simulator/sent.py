@@ -53,8 +53,13 @@ def ends(metric: Mapping[str, Any], decimals: int, step: int) -> tuple[int, int]
         raise InputError(
             f"couldn't simulate {metric['name']}: its range has too many digits at its resolution; widen the resolution"
         )
-    # Never at the very edge of what is converted, where rounding could carry a good reading out of its range.
-    margin = 0 if metric["conversion"] == _AS_IT_IS else 1
     scale = 10.0**decimals / step
-    low, high = math.ceil(sent[0] * scale - 1e-6) + margin, math.floor(sent[1] * scale + 1e-6) - margin
+    low, high = round(sent[0] * scale), round(sent[1] * scale)
+    if metric["conversion"] == _AS_IT_IS:
+        # The very ends, where they have no more decimals than are sent.
+        low += low * step / 10.0**decimals < sent[0]
+        high -= high * step / 10.0**decimals > sent[1]
+    else:
+        # Never at the edge of what is converted, where rounding could carry a good reading out of its range.
+        low, high = low + 1, high - 1
     return low * step, high * step
