@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from deltalake import DeltaTable
 
 from bench.results import FOLDER, ROOT, machine, versions
 
@@ -80,6 +81,7 @@ def main() -> None:
     trends = judge(found["samples"])
     verdict = [str(trend) for trend in trends]
     flat = all(trend.flat for trend in trends if trend.name in JUDGED)
+    verdict.append("Python objects that became more over the second half: " + grown(found["censuses"]))
     found |= {"flat": flat, "verdict": verdict, "trends": [asdict(trend) for trend in trends]}
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(found, indent=1) + "\n")
@@ -134,7 +136,7 @@ def soak(folder: Path, seconds: float, rate: float) -> dict[str, Any]:
                         "flow_rss_bytes": rss_of(flow.pid),
                         "ledger_rss_bytes": rss_of(ledger.pid),
                     }
-                    | last_line(folder / "memory.ndjson")
+                    | {name: value for name, value in last_line(folder / "memory.ndjson").items() if name != "census"}
                 )
                 time.sleep(SAMPLE_S)
             for process in (flow, ledger):
@@ -146,7 +148,8 @@ def soak(folder: Path, seconds: float, rate: float) -> dict[str, Any]:
                 process.wait()
         out.seek(0)
         readings = json.loads(out.read().splitlines()[-1])["readings"]
-    stored = pl.read_parquet(folder / "lake/batches/**/*.parquet", columns=["rows_total"])["rows_total"].sum()
+    files = DeltaTable(str(folder / "lake/batches")).file_uris()
+    stored = pl.read_parquet(files, columns=["rows_total"])["rows_total"].sum()
     assert stored == readings, f"{readings} readings were sent, {stored} are stored"
     return about | {
         "seconds": seconds,
@@ -154,6 +157,7 @@ def soak(folder: Path, seconds: float, rate: float) -> dict[str, Any]:
         "lake_bytes": sum(path.stat().st_size for path in (folder / "lake").rglob("*") if path.is_file()),
         "ledger_entries": entries_of(folder / "ledger"),
         "samples": samples,
+        "censuses": [line["census"] for line in lines_of(folder / "memory.ndjson") if "census" in line],
     }
 
 
@@ -163,11 +167,25 @@ def rss_of(pid: int) -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
+def lines_of(path: Path) -> list[dict[str, Any]]:
+    """Return what the flow has noted; the last line may be in the making."""
+    text = path.read_text() if path.exists() else ""
+    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+
+
 def last_line(path: Path) -> dict[str, float]:
     """Return what the flow has noted last; nothing before the first line."""
-    lines = path.read_text().splitlines() if path.exists() else []
-    found: dict[str, float] = json.loads(lines[-1]) if lines else {}
-    return found
+    lines = lines_of(path)
+    return lines[-1] if lines else {}
+
+
+def grown(censuses: list[dict[str, int]], most: int = 5) -> str:
+    """Return which types of objects became more between the middle and the end, and by how many."""
+    if len(censuses) < 2:
+        return "too short a run to tell"
+    middle, end = censuses[len(censuses) // 2 - (len(censuses) < 3)], censuses[-1]
+    more = sorted(((end[each] - middle.get(each, 0), each) for each in end), reverse=True)[:most]
+    return ", ".join(f"{each} +{by}" for by, each in more if by > 0) or "none"
 
 
 def entries_of(log: Path) -> int:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from bench.conftest import Measure
 
-READINGS = scaled(2_000_000, 400_000)
+READINGS = scaled(2_000_000, 1_000_000)
 PEER_READINGS = scaled(500_000, 50_000)
 # Plant, readings in an envelope, and the readings that come before the clock starts: each series has then appeared.
 LOADS = {
