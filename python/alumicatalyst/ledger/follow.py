@@ -82,15 +82,15 @@ class Follower:
             cursor = self._cursors.get(name)
             if cursor is not None:
                 self._check_last(name, cursor)
-            following = 0 if cursor is None else cursor.version + 1
             versions = self._versions(name)
-            # Asked for by its name as well: a listing may miss what is written meanwhile.
-            behind = bool(versions) and versions[-1] > following and following not in versions
-            if behind and self._get(name, following) is None:
-                raise LedgerError(
-                    f"couldn't follow the table {name}: version {following} is missing and {versions[-1]} is there; "
-                    f"its log was trimmed before the ledger had read it. {ANOTHER.capitalize()}"
-                )
+            there, newest = set(versions), max(versions, default=-1)
+            for version in range(0 if cursor is None else cursor.version + 1, newest):
+                # Asked for by its name as well: a listing may miss what is written meanwhile.
+                if version not in there and self._get(name, version) is None:
+                    raise LedgerError(
+                        f"couldn't follow the table {name}: version {version} is missing and {newest} is there; its "
+                        f"log was trimmed before the ledger had read it. {ANOTHER.capitalize()}"
+                    )
         self._checked_s = time.monotonic()
 
     def look(self) -> Found:
