@@ -2,7 +2,7 @@
 
 A cell's voltage is Vext + R x I. R follows the alumina in the bath, which the controller keeps swinging by feeding less
 and then more than is used up; the anodes' distance, which it corrects in small steps; the waves of the metal pad; and
-what is done to the cell: metal is tapped once a day, anodes are changed in pairs.
+is done to the cell: metal is tapped once a day, anodes are changed in pairs, their beam is raised once in two weeks.
 """
 
 from __future__ import annotations
@@ -42,6 +42,10 @@ _TAPPING_V = (0.0, 0.095, 0.090, 0.062, 0.050, 0.025, 0.012, -0.014, 0.0)
 # Seconds since two anodes are pulled: the others carry their current, then the cold new ones take hours to carry it.
 _CHANGE_S = (0.0, 120.0, 600.0, 900.0, 3_600.0, 7_200.0, 14_400.0, 21_600.0)
 _CHANGE_V = (0.0, 0.035, 0.045, 0.085, 0.065, 0.040, 0.010, 0.0)
+# Seconds since the anode beam, at its lowest, is raised: the anodes are gripped anew, one after the other.
+_BEAM_EVERY_US = 14 * DAY_US
+_BEAM_S = (0.0, 200.0, 1_000.0, 1_800.0)
+_BEAM_V = (0.0, 0.030, 0.022, 0.0)
 
 
 def _slow_current(points: Points) -> Floats:
@@ -108,6 +112,7 @@ def _slowly(points: Points) -> tuple[Floats, ...]:
     ohmic += _alumina_v(points)
     ohmic += np.interp(points.cycle(7, DAY_US, 0.08).since_s, _TAPPING_S, _TAPPING_V)
     ohmic += np.interp(changed, _CHANGE_S, _CHANGE_V)
+    ohmic += np.interp(points.cycle(16, _BEAM_EVERY_US, 0.2).since_s, _BEAM_S, _BEAM_V)
     calm = points.constant(8, 0.06, 0.13)
     height = calm * calm * (1.2 + 0.6 * points.wander(9, DAY_US))
     height += 0.075 * np.maximum(0.0, points.wander(10, 5 * HOUR_US) - 0.55)
