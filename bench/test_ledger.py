@@ -13,7 +13,7 @@ import statistics
 import time
 import uuid
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 import pyarrow as pa
@@ -136,7 +136,7 @@ def test_append_and_publish(group: int, tmp_path: Path, figure: Callable[[Figure
         [hashlib.sha256(b"\0" + entry + str(each).encode()).digest() for each in range(publishes * group)]
     )
     rates = [group / each for each in took]
-    about = {"rounds": publishes, "readings": publishes * group}
+    about: dict[str, Any] = {"rounds": publishes, "readings": publishes * group}
     figure(
         Figure(
             layer="ledger",
