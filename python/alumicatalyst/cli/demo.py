@@ -38,12 +38,12 @@ def demo(
     api_port: Annotated[int, typer.Option(min=0, max=65_535, help="The API's port; 0 takes a free one.")] = 0,
     plants: Annotated[int, typer.Option(min=1, help="Copies of the plant, for more load.")] = 1,
 ) -> None:
-    """Run everything on this machine: a stand-in for Event Hubs, a simulated plant, the flow, a lake, and the API.
+    """Run everything on this machine: a stand-in for Event Hubs, a simulated plant, flow, lake, ledger, and API.
 
     Things go wrong in the plant now and then, and their alarms are shown as the API's live stream brings them. A first
     start begins with 20 minutes of history, from which the detectors learn; a second start goes on where the first
-    ended. The last line is JSON: the sums of the whole lake, and whether every reading is accounted for, the API has
-    the lake's alarms, and every fault was found that the dictionary's rules can find.
+    ended. The last line is JSON: the sums of the whole lake, and whether every reading is accounted for, the ledger
+    verifies, the API has the lake's alarms, and every fault was found that the dictionary's rules can find.
 
     Examples:
 
@@ -63,6 +63,7 @@ def demo(
     with Demo(place.absolute(), dictionary, seconds or None, port, api_port, plants) as running:
         running.start_api()
         print(f"lake            {running.lake_uri}")
+        print(f"ledger          file:{running.directory / 'ledger'}")
         print(f"api             {running.api_url}")
         if running.new_key is not None:
             print(f"api key         {running.new_key}   (reads and acknowledges; not shown again)")
@@ -101,7 +102,7 @@ def _watch(running: Demo, stopped: threading.Event, seconds: float) -> None:
         _tell(running.alarms.changes())
         if elapsed >= line_due:
             line_due = elapsed + _LINE_EVERY_S
-            _tell_status(running.status(), elapsed, running.alarms.active())
+            _tell_status(running.status(), elapsed, running.alarms.active(), running.ledger_entries())
 
 
 def _elapsed(running: Demo, stopped: threading.Event) -> Iterator[float]:
@@ -122,12 +123,12 @@ def _tell(changes: list[Change]) -> None:
         )
 
 
-def _tell_status(status: Status, elapsed: float, active: int) -> None:
+def _tell_status(status: Status, elapsed: float, active: int, signed: int) -> None:
     outcomes = " ".join(f"{name}={count}" for name, count in sorted(status.outcomes.items()))
     windows = status.committed.get("windows", 0)
     print(
         f"{elapsed:5.0f} s  readings={status.readings} {outcomes} windows={windows} active_alarms={active} "
-        f"lag={status.lag}",
+        f"ledger_entries={signed} lag={status.lag}",
         flush=True,
     )
 
@@ -136,10 +137,11 @@ def _screen(running: Demo, elapsed: float, seconds: float) -> RenderableType:
     from rich.console import Group
 
     alarms = running.alarms
-    return Group(_numbers(running.status(), elapsed, seconds), _alarms(alarms.newest(_ALARMS_SHOWN), alarms.active()))
+    numbers = _numbers(running.status(), elapsed, seconds, running.ledger_entries())
+    return Group(numbers, _alarms(alarms.newest(_ALARMS_SHOWN), alarms.active()))
 
 
-def _numbers(status: Status, elapsed: float, seconds: float) -> RenderableType:
+def _numbers(status: Status, elapsed: float, seconds: float, signed: int) -> RenderableType:
     from rich.table import Table
 
     of = f" of {seconds:.0f}" if seconds else ", Ctrl-C ends"
@@ -151,6 +153,7 @@ def _numbers(status: Status, elapsed: float, seconds: float) -> RenderableType:
         table.add_row(outcome, f"{status.outcomes.get(outcome, 0):,}")
     for name, rows in sorted(status.committed.items()):
         table.add_row(f"committed to {name}", f"{rows:,}")
+    table.add_row("entries signed in the ledger", f"{signed:,}")
     table.add_row("envelopes behind the hub", f"{status.lag:,}")
     table.add_row("watermark delay", f"{status.watermark_delay_s:.1f} s")
     return table

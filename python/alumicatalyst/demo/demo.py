@@ -1,4 +1,4 @@
-"""The demo: a stand-in hub in this process, and API, flow and simulator as the commands anyone would run."""
+"""The demo: a stand-in hub in this process, and API, flow, ledger and simulator as the commands anyone would run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from alumicatalyst._core import Dictionary
-from alumicatalyst.demo import check
+from alumicatalyst.demo import check, ledger
 from alumicatalyst.demo.alarms import Follower
 from alumicatalyst.demo.client import Client
 from alumicatalyst.demo.parts import Parts
@@ -153,7 +153,10 @@ class Demo:
         """Start the flow, then what it reads."""
         newest_us = self._newest_us()
         self._goes_on = newest_us is not None
+        # The ledger reads a lake, so there has to be one.
+        self._lake()
         self._parts.start("flow", ["-m", "bytewax.run", "flows.telemetry"])
+        self._parts.start("ledger", ["-m", "alumicatalyst.cli.main", "ledger", "run"])
         history_s = max(_HISTORY_LEAST_S, _HISTORY_S // self._plants)
         if newest_us is not None:
             # What is behind the readings that the lake has would all be late.
@@ -186,19 +189,24 @@ class Demo:
         """Read the flow's metrics; nothing yet while it starts."""
         return Status.read(self.metrics_port)
 
+    def ledger_entries(self) -> int:
+        """Return how many of the lake's commits are signed."""
+        return ledger.size(self.directory)
+
     def stop(self) -> None:
-        """Stop the simulator, let the flow and then the API catch up, drain the flow."""
+        """Stop the simulator, let the flow and then the API catch up, drain the flow, sign what it committed last."""
         self._parts.stop("simulator")
         until = time.monotonic() + _CATCH_UP_S
         while time.monotonic() < until and (self._behind() > 0 or self._differences(histories=False)):
             self._parts.check()
             time.sleep(_WAIT_S)
         self._parts.stop("flow")
+        self._parts.stop("ledger")
 
     def summary(self) -> dict[str, Any]:
-        """Return the sums of the whole lake, and whether lake, hot store and faults are what they must be.
+        """Return the sums of the whole lake, and whether lake, ledger, hot store and faults are what they must be.
 
-        The lake is checked by the same query as `alumicatalyst lake doctor`. What is wrong is logged.
+        Lake and ledger are checked as by `alumicatalyst lake doctor` and `ledger verify`. What is wrong is logged.
         """
         from alumicatalyst.lake.doctor import examine
 
@@ -213,7 +221,7 @@ class Demo:
         report = examine(lake)
         rows = sum(table["rows"] for table in report.tables if table["table"] in {"readings", "rejected"})
         transitions = check.transitions(lake)
-        differences = self._differences(histories=True)
+        differences = self._differences(histories=True) + ledger.differences(self.directory, lake)
         # Detectors go on with what they learned in earlier runs, which this run's truth knows nothing of.
         ignored = check.score_rules(self._compiled) if self._goes_on else set()
         faults = check.faults(lake, check.lines_of(self._truth), ignored)
@@ -228,7 +236,7 @@ class Demo:
             "faults": faults.as_dict(),
             "lake_rows": int(rows),
             "lake_bytes": sum(file.stat().st_size for file in files),
-            "ledger_entries": 0,
+            "ledger_entries": self.ledger_entries(),
             "lag": lag,
         }
 
@@ -254,7 +262,7 @@ class Demo:
             "ALUMICATALYST_API__KEY": f"file:{self.directory / 'keys' / 'ingest'}",
             "ALUMICATALYST_API__CA_FILE": "",
             "ALUMICATALYST_API__DATABASE_URL": self.database_url,
-            "ALUMICATALYST_LEDGER__URI": f"file:{self.directory / 'ledger'}",
+            **ledger.environment(self.directory),
         }
 
     def _make_key(self, name: str, scopes: str, *options: str) -> str:
