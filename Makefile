@@ -1,7 +1,8 @@
 # Everything is set up, tested and shown from here: `make` lists the targets.
 #
 # What a fresh machine needs: make, Python 3.11 or 3.12, a Rust toolchain and a C linker; for all the tests also Node, which
-# runs Azurite, the stand-in for Azure storage, and PostgreSQL. All else goes into .venv, from the locks in requirements/.
+# runs Azurite, the stand-in for Azure storage, PostgreSQL, Go, which checks the ledger, and valgrind, which counts
+# instructions. All else goes into .venv, from the locks in requirements/.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -129,9 +130,9 @@ $(STAMPS)/release: $(EXTENSION_SOURCES) $(STAMPS)/python
 	@$(BIN)/maturin develop --uv --profile release
 	@rm -f $(STAMPS)/ci && touch $@
 
-# Without Node or PostgreSQL the tests that need them say so and are skipped, except in CI, where they fail. With the right
-# to, PostgreSQL is installed; its own service is not needed.
-$(STAMPS)/parts: $(wildcard tests/parts/package-lock.json) $(STAMPS)/venv
+# Without Node, Go or PostgreSQL the tests that need them say so and are skipped, except in CI, where they fail. With the
+# right to, PostgreSQL is installed; its own service is not needed.
+$(STAMPS)/parts: $(wildcard tests/parts/package-lock.json tests/go/tlogcheck/go.sum) $(STAMPS)/venv
 	@if command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then :; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		echo "=== PostgreSQL" && apt-get update --quiet --quiet && \
@@ -144,5 +145,12 @@ $(STAMPS)/parts: $(wildcard tests/parts/package-lock.json) $(STAMPS)/venv
 		echo "=== Node packages" && npm ci --prefix tests/parts --no-audit --no-fund --loglevel=error; \
 	else \
 		echo "=== no Node: the tests against Azurite will be skipped; install Node 20 or later to run them" >&2; \
+	fi
+	@if command -v go >/dev/null; then \
+		echo "=== Go modules" && cd tests/go/tlogcheck && export GOTOOLCHAIN=local GOFLAGS=-mod=readonly && \
+		{ go mod download && go build -o /dev/null .; } || \
+		echo "=== the verifier in Go was not built: its tests will be skipped; it needs Go 1.26 or later" >&2; \
+	else \
+		echo "=== no Go: the tests with a verifier in Go will be skipped; install Go 1.26 or later to run them" >&2; \
 	fi
 	@touch $@

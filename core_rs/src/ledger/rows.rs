@@ -224,3 +224,62 @@ fn varint(mut value: u64, out: &mut [u8], mut at: usize) -> usize {
     out[at] = value as u8;
     at + 1
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
+    }
+
+    fn all<'a>(form: Form, values: Values<'a>) -> Column<'a> {
+        Column { form, values, nulls: Nulls::None, constant: false }
+    }
+
+    #[test]
+    fn a_known_leaf_has_its_known_hash() {
+        let columns = [
+            all(Form::Time, Values::Int64(&[1_763_724_000_000_000, 1_763_724_000_600_000])),
+            all(Form::Text, Values::Coded { codes: &[0, 0], names: &["a/b"] }),
+            Column { nulls: Nulls::But(&[true, false]), ..all(Form::Float, Values::Float64(&[1.5, 0.0])) },
+            all(Form::Code, Values::Int16(&[192, 0])),
+        ];
+        let schema = "dtl1/schema\nts ts_us\ntag str\nvalue f64\nquality code\n";
+        let mut batch = [0; 16];
+        batch[15] = 1;
+        let hashes = Leaves::new(schema, &batch, &columns, 2).hashes();
+        assert_eq!(hex(&hashes[0]), "7a57c8c5c8d45867acf8dd0aef56ffc1f15b3965ae279cecaaf835df15ba966c");
+    }
+
+    #[test]
+    fn steps_are_zigzag_and_as_short_as_they_can_be() {
+        let columns = [all(Form::IntegerSteps, Values::Int64(&[5, 4, 4 + 64, i64::MIN]))];
+        let leaf = Leaves::new("", &[0; 16], &columns, 4).leaf(0);
+        let body = &leaf[leaf.len() - 15..];
+        assert_eq!(body[..5], [0, 10, 1, 0x80, 1]);
+        // From 68 down to the least: the difference wraps around to the greatest but 67, doubled by zigzag.
+        assert_eq!(body[5..], [0xf8, 0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01]);
+    }
+
+    #[test]
+    fn a_constant_column_is_written_as_if_it_were_told_row_by_row() {
+        let many: [f64; 70] = [-0.0; 70];
+        let zeros = [0_i32; 70];
+        let told = [
+            all(Form::Float, Values::Float64(&many)),
+            all(Form::Code, Values::Int32(&zeros)),
+            all(Form::IntegerSteps, Values::Int32(&zeros)),
+            Column { nulls: Nulls::But(&[false; 70]), ..all(Form::FloatRuns, Values::Float64(&many)) },
+        ];
+        let once = [
+            Column { constant: true, ..all(Form::Float, Values::Float64(&[0.0])) },
+            Column { constant: true, ..all(Form::Code, Values::Int32(&[0])) },
+            Column { constant: true, ..all(Form::IntegerSteps, Values::Int32(&[0])) },
+            Column { nulls: Nulls::All, constant: true, ..all(Form::FloatRuns, Values::Float64(&[0.0])) },
+        ];
+        let hashes = |columns: &[Column<'_>]| Leaves::new("schema", &[3; 16], columns, 70).hashes();
+        assert_eq!(hashes(&told), hashes(&once));
+        assert_eq!(hashes(&told).len(), 2);
+    }
+}
