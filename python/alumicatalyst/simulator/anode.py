@@ -53,7 +53,7 @@ def volts(fault: Fault, times_us: Ints, usual: Floats, noise: Floats) -> Floats:
     high_s, fall_s = _high_s(draws)
     since_s = (times_us - fault.onset_us) / SECOND_US
     # The rise heads for a pole that it does not reach. The nearer it comes, the more sudden it is.
-    short = 0.004 + 0.056 * draws[7] * draws[7]
+    short = 0.004 + 0.056 * draws[7] * (0.5 + 0.5 * draws[7])
     part = (1.0 - short) * np.clip((times_us - fault.begin_us) / (fault.onset_us - fault.begin_us), 0.0, 1.0)
     rise = _between(draws[5], 0.8, 1.4) * (part / (1.0 - part)) * (short / (1.0 - short))
     # Gas comes and goes under the anodes, so now and then the voltage shoots up.
