@@ -120,7 +120,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         ours = best_of_ours(group)
         terminalreporter.write_line(f"{group[0].layer}: {group[0].load}  [{group[0].unit}]")
         for each in group:
-            compared = f"ours is {ratio(ours, each):.3g} x" if ours and each.is_peer else ""
+            compared = f"ours is {ratio(ours, each):,.3g} x" if ours and each.is_peer else ""
             wall = f"wall {each.wall:.3g}" if each.wall is not None else ""
             goal = "" if each.goal is None else f"goal {each.goal:g} {'met' if each.met else 'MISSED'}"
             spread = f"{each.lowest:.3g} - {each.highest:.3g}"

@@ -33,7 +33,7 @@ def bars(groups: Sequence[list[Figure]], title: str) -> str:
             axes.plot([each.lowest, each.highest], [at, at], color=INK, linewidth=0.9)
             compared = ""
             if ours is not None and each.is_peer and each.median:
-                compared = f"   ours is {ratio(ours, each):.3g} x"
+                compared = f",  ours is {number(ratio(ours, each))} x"
             axes.annotate(
                 f"{number(each.median)}{compared}",
                 (max(each.median, each.highest), at),

@@ -52,7 +52,7 @@ details { margin: .5rem 0; } summary { cursor: pointer; color: var(--soft); }
 
 def page(title: str, sections: Sequence[tuple[str, str, str]], head: str) -> str:
     """Return the page: sections are (name, heading, content); nothing is loaded from anywhere."""
-    links = "".join(f'<a href="#{name}">{escape(heading)}</a>' for name, heading, _ in sections)
+    links = " ".join(f'<a href="#{name}">{escape(heading)}</a>' for name, heading, _ in sections)
     parts = "".join(f'<h2 id="{name}">{escape(heading)}</h2>{content}' for name, heading, content in sections)
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
@@ -93,7 +93,7 @@ def figures_table(figures: list[Figure]) -> str:
         ours = best_of_ours(group)
         rows.append(f'<tr class="load"><td colspan="8">{escape(group[0].load)}, {escape(group[0].unit)}</td></tr>')
         for each in group:
-            compared = f"{ratio(ours, each):.3g} x" if ours is not None and each.is_peer else ""
+            compared = f"{number(ratio(ours, each))} x" if ours is not None and each.is_peer else ""
             cells = [
                 escape(each.who),
                 number(each.median),
@@ -140,7 +140,7 @@ def tiers_table(figures: list[Figure], latency: dict[str, Any] | None) -> str:
     """Return each tier with its definition, our figures, and the best peer's beside them."""
     rows = []
     for name, definition in TIERS.items():
-        rows.append(row([f"<b>{name}</b>", f'<span class="soft">{escape(definition)}</span>', "", "", ""], "load"))
+        rows.append(f'<tr class="load"><td><b>{name}</b></td><td colspan="4">{escape(definition)}</td></tr>')
         for group in groups([each for each in figures if each.tier == name]):
             ours, peers = best_of_ours(group), [each for each in group if each.is_peer]
             if ours is None:

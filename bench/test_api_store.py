@@ -36,7 +36,8 @@ POST = 10_000
 INGESTED = scaled(120_000, 20_000)
 INGEST_GOAL = 20_000.0
 # What lists are asked of: a million transitions, of which the newest 100,000 alarms are still active.
-ALARMS, OPEN = scaled(550_000, 50_000), scaled(100_000, 50_000)
+ALARMS = scaled(550_000, 110_000)
+OPEN = ALARMS * 2 // 11
 TRANSITIONS = 2 * ALARMS - OPEN
 PAGE, PAGES = 100, 300
 PAGE_GOAL_MS = 10.0
@@ -96,7 +97,8 @@ def test_ingest(store_url: str, figure: Callable[[Figure], None]) -> None:
         took = time.perf_counter() - before
         gc.unfreeze()
         assert (await store.position()).newest == INGESTED
-        cleared = AlarmFilter(states=frozenset({"cleared_unacked"}), start=START + timedelta(milliseconds=10 * 59_000))
+        start = START + timedelta(milliseconds=10 * (INGESTED // 2 - 1_000))
+        cleared = AlarmFilter(states=frozenset({"cleared_unacked"}), start=start)
         page = await store.alarms(cleared, limit=1_000, cursor=None)
         assert (len(page.items), page.next) == (1_000, None)
         await store.close()
