@@ -315,8 +315,10 @@ def test_the_key_is_made_once_and_never_again_where_something_was_signed(works: 
     key = works.place.key.read_bytes()
     works.sign()
     assert works.place.key.read_bytes() == key
-    for path in (works.place.key, works.place.vkey):
-        path.unlink()
+    works.place.key.unlink()
+    with pytest.raises(LedgerError, match=r"only .*\.vkey is there"):
+        works.sign()
+    works.place.vkey.unlink()
     with pytest.raises(LedgerError, match="shows that something was signed with it"):
         works.sign()
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import random
 import uuid
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from alumicatalyst import _core
 from alumicatalyst.errors import LedgerError
-from alumicatalyst.ledger import leaf, merkle
+from alumicatalyst.lake import tables
+from alumicatalyst.ledger import leaf, merkle, rows
 
 KNOWN_SCHEMA = "dtl1/schema\nts ts_us\ntag str\nvalue f64\nquality code\n"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -114,3 +119,51 @@ def test_i9_a_text_that_is_no_schema_is_refused(schema: str) -> None:
 def test_a_leaf_out_of_bounds_is_refused(rows: int, batch: bytes, first: int) -> None:
     with pytest.raises(LedgerError, match="make none"):
         leaf.encode("dtl1/schema\nv f64\n", [{"v": 1.0}] * rows, batch, first)
+
+
+def column(field: pa.Field) -> st.SearchStrategy[Any]:
+    """Values of a column, few distinct ones and extreme ones."""
+    kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+    if pa.types.is_integer(kind):
+        edge = 2 ** (kind.bit_width - 1)
+        values: st.SearchStrategy[Any] = st.integers(0, 3) | st.integers(-edge, edge - 1)
+    elif pa.types.is_timestamp(kind):
+        values = TIMES
+    elif pa.types.is_float64(kind):
+        values = st.sampled_from([0.0, -0.0, 1.5]) | st.floats(allow_nan=False)
+    elif pa.types.is_float32(kind):
+        values = st.sampled_from([0.0, -0.0, 1.5]) | st.floats(allow_nan=False, width=32)
+    elif pa.types.is_boolean(kind):
+        values = st.booleans()
+    elif pa.types.is_binary(kind):
+        values = st.binary(max_size=4)
+    else:
+        # No name is empty: the data dictionary refuses one.
+        shortest = int(pa.types.is_dictionary(field.type))
+        text = st.text(st.characters(exclude_categories=["Cs"]), min_size=shortest, max_size=4)
+        values = st.sampled_from(["a", "pot-001"]) | text
+    return values | st.none() if field.nullable else values
+
+
+@cache
+def some_rows(table: str) -> st.SearchStrategy[list[dict[str, Any]]]:
+    row = st.fixed_dictionaries({field.name: column(field) for field in tables.columns(table)})
+    return st.lists(row, min_size=1, max_size=4)
+
+
+@pytest.mark.parametrize("table", tables.SPECS)
+@given(data=st.data())
+def test_the_core_and_plain_python_agree_on_any_rows(table: str, data: st.DataObject) -> None:
+    schema = tables.columns(table)
+    some = data.draw(some_rows(table))
+    # Up to three leaves, of rows that repeat.
+    order = random.Random(data.draw(st.integers(0, 1_000)))
+    drawn = [order.choice(some) for _ in range(data.draw(st.integers(1, 140)))]
+    batch = pa.RecordBatch.from_pylist(drawn, schema=schema)
+    leaves = [leaf.encode(_core.leaf_schema(table), drawn[at : at + 64], BATCH, at) for at in range(0, len(drawn), 64)]
+    hashes = [merkle.leaf_hash(each) for each in leaves]
+    assert [_core.row_leaf(table, batch.slice(at, 64), BATCH, at) for at in range(0, len(drawn), 64)] == leaves
+    assert _core.leaf_hashes(table, batch, BATCH) == b"".join(hashes)
+    assert _core.rows_root(table, batch, BATCH) == merkle.root(hashes)
+    plain = pa.Table.from_batches([batch]).cast(pa.schema(list(rows.files_schema(table))[:-2]))
+    assert rows.root(table, plain, BATCH) == merkle.root(hashes)

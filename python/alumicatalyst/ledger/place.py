@@ -55,7 +55,12 @@ class Place:
         Raises:
             LedgerError: It cannot be read, is of another log, or is gone although a log stands.
         """
-        if self.key.exists() or self.vkey.exists():
+        if self.vkey.exists() and not self.key.exists():
+            raise LedgerError(
+                f"couldn't find the ledger's key {self.key}: only {self.vkey} is there; restore the key, or, if nothing "
+                f"was ever signed with it, remove {self.vkey} and start again"
+            )
+        if self.key.exists():
             key = SigningKey.load(self.key)
             if key.name != self.origin:
                 raise LedgerError(

@@ -34,7 +34,7 @@ def read(table: str, data: bytes) -> pa.Table:
     import pyarrow as pa
 
     groups = list(read_groups(table, data))
-    return pa.concat_tables(groups) if groups else _schema(table).empty_table()
+    return pa.concat_tables(groups) if groups else files_schema(table).empty_table()
 
 
 def read_groups(table: str, data: bytes, only: Collection[str] | None = None) -> Iterator[pa.Table]:
@@ -51,7 +51,7 @@ def read_groups(table: str, data: bytes, only: Collection[str] | None = None) ->
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    schema = _schema(table)
+    schema = files_schema(table)
     if only is not None:
         schema = pa.schema([field for field in schema if field.name in only])
     try:
@@ -65,7 +65,7 @@ def read_groups(table: str, data: bytes, only: Collection[str] | None = None) ->
 
 def normal(table: str, found: pa.Table) -> pa.Table:
     """Return rows that a query gave with the types of the table's files."""
-    schema = _schema(table)
+    schema = files_schema(table)
     return found.select(schema.names).cast(schema)
 
 
@@ -99,7 +99,7 @@ def mislocated(rows: pa.Table, batch: bytes) -> str | None:
     return None
 
 
-def _schema(table: str) -> pa.Schema:
+def files_schema(table: str) -> pa.Schema:
     """Return the columns of a table's files with plain types, locators at the end."""
     import pyarrow as pa
 
