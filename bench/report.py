@@ -70,7 +70,11 @@ def report(
     ]
     layers = list(dict.fromkeys(figure.layer for figure in figures))
     sections += [
-        (layer, layer.capitalize(), layer_section(layer, [each for each in figures if each.layer == layer]))
+        (
+            layer,
+            layer.upper() if layer == "api" else layer.capitalize(),
+            layer_section(layer, [each for each in figures if each.layer == layer]),
+        )
         for layer in sorted(layers, key=lambda each: list(LAYERS).index(each) if each in LAYERS else len(LAYERS))
     ]
     sections.append(("counts", "Instructions", counts_section(counts)))
@@ -126,7 +130,8 @@ def layer_section(layer: str, figures: list[Figure]) -> str:
     if compared:
         html += f"<figure>{plots.bars(compared, f'{layer}: ours and peers')}</figure>"
     for unit, each in alone.items():
-        html += f"<figure>{plots.ranges(each, f'{layer}, {unit}')}</figure>"
+        if len(each) > 1:
+            html += f"<figure>{plots.ranges(each, f'{layer}, {unit}')}</figure>"
     return html + figures_table(figures)
 
 

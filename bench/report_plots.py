@@ -20,6 +20,7 @@ INK, OURS, PEER, GOAL, FAINT = "#010203", "#0b57d0", "#8a8f98", "#c2410c", "#d9d
 VARIABLES = {INK: "--ink", OURS: "--ours", PEER: "--peer", GOAL: "--goal", FAINT: "--line"}
 LINES = (OURS, GOAL, PEER)
 WIDTH_IN = 8.6
+_LOGARITHMIC_FROM = 15
 
 
 def bars(groups: Sequence[list[Figure]], title: str) -> str:
@@ -57,13 +58,13 @@ def bars(groups: Sequence[list[Figure]], title: str) -> str:
 
 
 def ranges(figures: Sequence[Figure], title: str) -> str:
-    """Draw a line from the lowest to the highest and a dot at the median for each figure; the scale is logarithmic."""
+    """Draw a line from the lowest to the highest and a dot at the median for each; logarithmic if sizes differ much."""
     figure, (axes,) = _figure(0.24 * len(figures) + 0.75, 1, [1])
     for at, each in enumerate(figures):
         axes.plot([each.lowest, each.highest], [at, at], color=OURS, linewidth=2.2, solid_capstyle="round")
         axes.plot([each.median], [at], color=OURS, marker="o", markersize=5)
         axes.annotate(
-            f"{number(each.median)} - {number(each.highest)}",
+            f"{number(each.median)}  ({number(each.lowest)} - {number(each.highest)})",
             (each.highest, at),
             xytext=(6, 0),
             textcoords="offset points",
@@ -73,9 +74,12 @@ def ranges(figures: Sequence[Figure], title: str) -> str:
         )
         if each.goal is not None:
             axes.plot([each.goal, each.goal], [at - 0.4, at + 0.4], color=GOAL, linewidth=1.4)
-    axes.set_xscale("log")
-    low, high = axes.get_xlim()
-    axes.set_xlim(low, high * 3)
+    low, high = min(each.lowest for each in figures), max(each.highest for each in figures)
+    if high > _LOGARITHMIC_FROM * low:
+        _logarithmic(axes)
+        axes.set_xlim(low / 1.5, high * 4)
+    else:
+        axes.set_xlim(0, high * 1.35)
     axes.set_yticks(range(len(figures)), [each.load for each in figures])
     axes.set_ylim(len(figures) - 0.4, -0.6)
     axes.set_xlabel(figures[0].unit)
@@ -89,19 +93,19 @@ def latencies(runs: Sequence[dict[str, Any]], goal_ms: float, title: str) -> str
         late = np.maximum(np.array(run["late_ms"]), 0.1)
         share = np.arange(1, len(late) + 1) / len(late) * 100
         axes.step(late, share, where="post", color=color, linewidth=1.6)
-        p99 = run["p99_ms"]
-        axes.annotate(
-            f"{run['rate']:,} readings/s: p99 {p99:.0f} ms",
-            (p99, 99),
-            xytext=(-8, -14 - 14 * runs.index(run)),
-            textcoords="offset points",
+        axes.text(
+            0.99,
+            0.06 + 0.09 * runs.index(run),
+            f"{run['rate']:,} readings/s: p99 {run['p99_ms']:.0f} ms",
+            transform=axes.transAxes,
             ha="right",
             fontsize=8,
             color=color,
         )
+    _logarithmic(axes)
     axes.axvline(goal_ms, color=INK, linewidth=1, linestyle=(0, (3, 2)))
-    axes.annotate(f"goal at p99: {goal_ms:.0f} ms", (goal_ms, 8), xytext=(5, 0), textcoords="offset points", fontsize=8)
-    axes.set_xscale("log")
+    axes.annotate(f"goal at p99: {goal_ms:.0f} ms", (goal_ms, 101), ha="center", va="bottom", fontsize=8, color=INK)
+    axes.set_ylim(0, 108)
     axes.set_xlabel("milliseconds from the broker's clock to the live stream")
     axes.set_ylabel("% of the transitions")
     axes.grid(color=FAINT, linewidth=0.6)
@@ -132,6 +136,15 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1_000 else f"{value:.3g}"
 
 
+def _logarithmic(axes: Any) -> None:
+    """Make the horizontal scale logarithmic, with plain numbers at the powers of ten."""
+    from matplotlib.ticker import FuncFormatter, NullFormatter
+
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
 def _figure(height_in: float, panels: int, heights: Sequence[float]) -> tuple[Any, list[Any]]:
     import matplotlib as mpl
     from matplotlib.figure import Figure as Canvas
@@ -141,7 +154,7 @@ def _figure(height_in: float, panels: int, heights: Sequence[float]) -> tuple[An
     found = canvas.subplots(panels, 1, squeeze=False, height_ratios=list(heights))
     for axes in found[:, 0]:
         axes.patch.set_visible(False)
-        axes.tick_params(colors=INK, labelcolor=INK, length=0)
+        axes.tick_params(which="both", colors=INK, labelcolor=INK, length=0)
         axes.xaxis.label.set_color(INK)
         axes.yaxis.label.set_color(INK)
         for spine in axes.spines.values():

@@ -87,15 +87,17 @@ def verdict(figure: Figure) -> str:
 
 
 def figures_table(figures: list[Figure]) -> str:
-    """Return the figures of a layer, those of a load together."""
+    """Return the figures of a layer, those of a load together; what stands alone is ours."""
     rows = []
     for group in groups(figures):
-        ours = best_of_ours(group)
-        rows.append(f'<tr class="load"><td colspan="8">{escape(group[0].load)}, {escape(group[0].unit)}</td></tr>')
+        ours, alone = best_of_ours(group), len(group) == 1
+        load = f"{escape(group[0].load)}, {escape(group[0].unit)}"
+        if not alone:
+            rows.append(f'<tr class="load"><td colspan="8">{load}</td></tr>')
         for each in group:
             compared = f"{number(ratio(ours, each))} x" if ours is not None and each.is_peer else ""
             cells = [
-                escape(each.who),
+                load if alone else escape(each.who),
                 number(each.median),
                 f"{number(each.lowest)} - {number(each.highest)}",
                 "" if each.wall is None else number(each.wall),
