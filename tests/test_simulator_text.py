@@ -17,7 +17,7 @@ from alumicatalyst.simulator.text import decimal, put_left, put_right, rfc3339, 
 from tests.conftest import ROOT
 
 START = 1_767_225_600_000_000
-TEXTS = st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=40), min_size=1, max_size=60)
+TEXTS = st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=30), min_size=1, max_size=12)
 PLANTS = {name: json.loads(load(ROOT / "flows" / f"{name}.toml").to_json()) for name in ("smelter", "contoso")}
 NARROW = PLANTS["smelter"]["payload"]
 WIDE = {"metric": None, "value": None, "quality": None}

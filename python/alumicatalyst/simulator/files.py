@@ -9,19 +9,25 @@ from typing import IO, TYPE_CHECKING, Protocol
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from alumicatalyst.errors import InputError
 from alumicatalyst.simulator.rows import UNCERTAIN
-from alumicatalyst.simulator.text import put_left, put_right, strings
-from alumicatalyst.simulator.truth import as_texts
+from alumicatalyst.simulator.text import joined, rfc3339, strings
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from alumicatalyst.simulator.engine import Released, Simulator
+    from alumicatalyst.simulator.text import Block, Ints
 
 _QUALITIES = strings([",", ",64"])
+_BODIES = strings([',"body":', ',"body_base64":'])
+_NEW_LINE = strings(["\n"])[0]
+_ENQUEUED, _KEY = strings(['{"enqueued_time":"'])[0], strings(['","partition_key":'])[0]
+# What closes a line, and what stands between its parts.
+_LINE_END = pa.scalar(b"}\n", pa.large_binary()), pa.scalar(b"", pa.large_binary())
 _SUFFIXES = ".ndjson, .ndjson.gz, .csv, .csv.gz or .parquet"
 
 
@@ -60,6 +66,12 @@ def open_file(path: Path, simulator: Simulator) -> Destination:
     return ParquetFile(path, simulator) if name.endswith(".parquet") else CsvFile(path, simulator)
 
 
+def _chosen(table: tuple[Block, Ints], which: Ints) -> tuple[Block, Ints, bool]:
+    """Return some texts of a table as a column."""
+    block, lengths = table
+    return block.take(which, axis=0), lengths[which], False
+
+
 def _open(path: Path) -> IO[bytes]:
     # No name and no time of writing in the header: the same run gives the same bytes.
     return gzip.GzipFile(path, "wb", compresslevel=1, mtime=0) if path.suffix.lower() == ".gz" else path.open("wb")  # type: ignore[return-value]
@@ -74,31 +86,37 @@ class EnvelopeFile:
     def __init__(self, path: Path, simulator: Simulator) -> None:
         self._file = _open(path)
         fleet = simulator.fleet
-        self._keys = [json.dumps(key).encode() for key in fleet.partition_keys]
+        self._keys = strings([json.dumps(key) for key in fleet.partition_keys])
         name = simulator.writer.members.device_property
-        self._properties = (
-            None
-            if name is None
-            else [b',"properties":' + json.dumps({name: device}).encode() for device in fleet.devices]
-        )
+        texts = [""] if name is None else [f',"properties":{json.dumps({name: device})}' for device in fleet.devices]
+        self._properties = None if name is None else strings(texts)
 
     def send(self, released: Released) -> int:
         """Write envelopes in order."""
-        times = as_texts(released.enqueued_us)
-        bodies: list[bytes] = released.bodies.to_pylist()
-        for envelope in np.flatnonzero(released.raw).tolist():
-            bodies[envelope] = b'"' + base64.b64encode(bodies[envelope]) + b'"'
-        names = [b',"body_base64":' if raw else b',"body":' for raw in released.raw.tolist()]
-        properties = self._properties
-        parts = []
-        for time, key, device, name, body in zip(
-            times, released.keys.tolist(), released.devices.tolist(), names, bodies, strict=True
-        ):
-            parts += [b'{"enqueued_time":"', time.encode(), b'","partition_key":', self._keys[key]]
-            if properties is not None:
-                parts.append(properties[device])
-            parts += [name, body, b"}\n"]
-        self._file.write(b"".join(parts))
+        if not len(released):
+            return 0
+        bodies, raw = released.bodies, released.raw
+        if raw.any():
+            coded = [b'"' + base64.b64encode(body) + b'"' for body in bodies.filter(pa.array(raw)).to_pylist()]
+            bodies = pc.replace_with_mask(bodies, pa.array(raw), pa.array(coded, pa.large_binary()))
+        named, lengths = _BODIES
+        columns = [
+            (_ENQUEUED, None, False),
+            (rfc3339(released.enqueued_us, microseconds=True), None, False),
+            (_KEY, None, False),
+            _chosen(self._keys, released.keys),
+            *([] if self._properties is None else [_chosen(self._properties, released.devices)]),
+            (named.take(raw.astype(np.int64), axis=0), lengths[raw.astype(np.int64)], False),
+        ]
+        text, ends = joined(columns)
+        offsets = np.concatenate([np.zeros(1, dtype=np.int64), ends])
+        heads = pa.LargeBinaryArray.from_buffers(
+            pa.large_binary(), len(released), [None, pa.py_buffer(offsets), pa.py_buffer(text)]
+        )
+        lines = pc.binary_join_element_wise(heads, bodies, *_LINE_END)
+        # They stand in one buffer, one after the other.
+        _, places, content = lines.buffers()
+        self._file.write(memoryview(content)[: int(np.frombuffer(places, np.int64, len(lines) + 1)[-1])])
         return 0
 
     def close(self) -> None:
@@ -116,39 +134,25 @@ class CsvFile:
         self._quality = members.quality
         names = [members.device, members.time, members.metric, members.value, members.quality]
         self._file.write((",".join(_csv(name) for name in names if name is not None) + "\n").encode())
-        self._heads, self._head_lengths = strings(
-            [_csv(fleet.devices[device]) + "," for device in fleet.device.tolist()]
-        )
-        self._middles, self._middle_lengths = strings(["," + _csv(name) + "," for name in simulator.writer.names])
+        self._heads = strings([_csv(fleet.devices[device]) + "," for device in fleet.device.tolist()])
+        self._middles = strings(["," + _csv(name) + "," for name in simulator.writer.names])
 
     def send(self, released: Released) -> int:
         """Write the readings of envelopes in order."""
         rows = released.rows
         if not len(rows):
             return 0
-        time, time_lengths = self._writer.times(released.event_times_us)
         values = self._writer.values(rows.series, rows.mantissas)
-        quality, quality_lengths = _QUALITIES
-        uncertain = (rows.marks & UNCERTAIN != 0).astype(np.int64)
-        lengths = [
-            self._head_lengths[rows.series],
-            time_lengths,
-            self._middle_lengths[rows.series],
-            values.lengths,
-            quality_lengths[uncertain] if self._quality is not None else np.zeros(len(rows), dtype=np.int64),
+        columns = [
+            _chosen(self._heads, rows.series),
+            (*self._writer.times(released.event_times_us), True),
+            _chosen(self._middles, rows.series),
+            (values.block(), values.lengths, True),
         ]
-        ends = np.cumsum(np.sum(lengths, axis=0) + 1)
-        out = np.empty(int(ends[-1]), dtype=np.uint8)
-        out[ends - 1] = ord("\n")
-        places = [ends - 1]
-        for length in reversed(lengths):
-            places.insert(0, places[0] - length)
-        put_left(out, places[0], self._heads.take(rows.series, axis=0), lengths[0], 0)
-        put_right(out, places[2], time, time_lengths, 0)
-        put_left(out, places[2], self._middles.take(rows.series, axis=0), lengths[2], 0)
-        values.put(out, places[4], 0)
-        put_left(out, places[4], quality.take(uncertain, axis=0), lengths[4], 0)
-        self._file.write(out.data)
+        if self._quality is not None:
+            columns.append(_chosen(_QUALITIES, (rows.marks & UNCERTAIN != 0).astype(np.int64)))
+        text, _ = joined([*columns, (_NEW_LINE, None, False)])
+        self._file.write(text.data)
         return 0
 
     def close(self) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from alumicatalyst.errors import InputError
-from alumicatalyst.simulator.text import decimal, put, put_left, put_right, rfc3339, strings, texts_of, to_right
+from alumicatalyst.simulator.text import decimal, put, put_left, put_right, rfc3339, strings, to_right
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -225,12 +225,12 @@ class Values:
         for chosen, block in self.parts:
             put_right(out, ends[chosen], block, self.lengths[chosen], spill)
 
-    def as_list(self) -> list[str]:
-        """Return the texts one by one."""
-        out = [""] * len(self.lengths)
+    def block(self) -> Block:
+        """Return the texts as one block, in which they end at the right edge."""
+        width = max((block.shape[1] for _, block in self.parts), default=0)
+        out = np.zeros((len(self.lengths), width), dtype=np.uint8)
         for chosen, block in self.parts:
-            for row, text in zip(chosen.tolist(), texts_of(block, self.lengths[chosen]), strict=True):
-                out[row] = text
+            out[chosen, width - block.shape[1] :] = block
         return out
 
 

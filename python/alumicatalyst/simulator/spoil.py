@@ -241,7 +241,8 @@ class Spoiler:
         """Return time and value of some rows as they are written."""
         rows, writer = released.rows, self._writer
         times = texts_of(*writer.times(released.event_times_us[listed]))
-        values = writer.values(rows.series[listed], rows.mantissas[listed]).as_list()
+        of = writer.values(rows.series[listed], rows.mantissas[listed])
+        values = texts_of(of.block(), of.lengths)
         return dict(zip(listed.tolist(), zip(times, values, strict=True), strict=True))
 
     def _replace_rows(

@@ -53,7 +53,7 @@ def to_right(block: Block, lengths: Ints) -> Block:
 
 
 def put(out: Block, at: Ints, block: Block) -> None:
-    """Copy the rows of a block into a buffer, each to its place."""
+    """Copy the rows of a block into a buffer, each to its place; a single row to every place."""
     width = block.shape[1]
     if not len(at) or not width:
         return
@@ -89,6 +89,33 @@ def put_right(out: Block, end: Ints, block: Block, lengths: Ints, spill: int) ->
         chosen = np.flatnonzero((lengths <= longest) & (lengths >= longest - spill))
         put(out, end[chosen] - longest, block[chosen, width - longest :])
         longest = int(lengths.max(where=lengths < longest - spill, initial=0))
+
+
+def joined(columns: Sequence[tuple[Block, Ints | None, bool]]) -> tuple[Block, Ints]:
+    """Return the texts of some columns side by side, row after row, and where each row ends.
+
+    Args:
+        columns: For each its rows, their lengths (None: all of them have the width of the block), and whether they end
+            at the right edge. A block of one row stands in every row.
+    """
+    rows = max(len(block) for block, _, _ in columns)
+    widths = [block.shape[1] if lengths is None else lengths for block, lengths, _ in columns]
+    line = np.zeros(rows, dtype=np.int64)
+    for width in widths:
+        line += width
+    ends = np.cumsum(line)
+    out = np.empty(int(ends[-1]) if rows else 0, dtype=np.uint8)
+    end = ends
+    for (block, lengths, right), width in zip(reversed(columns), reversed(widths), strict=True):
+        begin = end - width
+        if lengths is None:
+            put(out, begin, block)
+        elif right:
+            put_right(out, end, block, lengths, 0)
+        else:
+            put_left(out, begin, block, lengths, 0)
+        end = begin
+    return out, ends
 
 
 def decimal(mantissas: Ints, decimals: int) -> tuple[Block, Ints]:
@@ -149,10 +176,7 @@ def texts_of(block: Block, lengths: Ints) -> list[str]:
     """Return rows that end at the right edge as Python strings."""
     width = block.shape[1]
     raw = block.tobytes()
-    return [
-        raw[end - length : end].decode()
-        for end, length in zip(range(width, len(raw) + 1, width or 1), lengths.tolist(), strict=True)
-    ]
+    return [raw[row * width - length : row * width].decode() for row, length in enumerate(lengths.tolist(), 1)]
 
 
 def _distinct(numbers: Ints) -> tuple[Ints, Ints]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow.compute as pc
 
-from alumicatalyst.simulator.text import rfc3339
+from alumicatalyst.simulator.text import decimal, joined, rfc3339, strings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,6 +20,19 @@ if TYPE_CHECKING:
     from alumicatalyst.simulator.engine import Released, Simulator
     from alumicatalyst.simulator.expected import Expected, Found
     from alumicatalyst.simulator.spoil import Impaired
+
+
+# What stands between the parts of an envelope's line.
+_NUMBER, _TIME, _KEY, _READINGS, _END = (
+    strings([text])[0]
+    for text in (
+        '{"kind":"envelope","envelope":',
+        ',"enqueued_time":"',
+        '","partition_key":',
+        ',"readings":',
+        "}\n",
+    )
+)
 
 
 @dataclass(slots=True)
@@ -105,9 +118,9 @@ class Truth:
         self._fleet = fleet = simulator.fleet
         self._clock_us = simulator.clock_us
         self._expected = expected
-        self._keys = [json.dumps(key) for key in fleet.partition_keys]
+        self._keys = strings([json.dumps(key) for key in fleet.partition_keys])
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("w", encoding="utf-8")
+        self._file = path.open("wb")
         self._line({"kind": "run", **header})
         for device in np.flatnonzero(self._clock_us).tolist():
             ahead_us = int(self._clock_us[device])
@@ -115,16 +128,23 @@ class Truth:
 
     def add(self, released: Released) -> None:
         """Write one line for each envelope and one for each thing that was done."""
-        times = as_texts(released.enqueued_us)
-        lines = [
-            f'{{"kind":"envelope","envelope":{number},"enqueued_time":"{time}","partition_key":{self._keys[key]},'
-            f'"readings":{readings}}}\n'
-            for number, (time, key, readings) in enumerate(
-                zip(times, released.keys.tolist(), released.readings.tolist(), strict=True), released.first
+        if len(released):
+            keys, key_lengths = self._keys
+            text, _ = joined(
+                [
+                    (_NUMBER, None, False),
+                    (*decimal(np.arange(released.first, released.first + len(released)), 0), True),
+                    (_TIME, None, False),
+                    (rfc3339(released.enqueued_us, microseconds=True), None, False),
+                    (_KEY, None, False),
+                    (keys.take(released.keys, axis=0), key_lengths[released.keys], False),
+                    (_READINGS, None, False),
+                    (*decimal(released.readings, 0), True),
+                    (_END, None, False),
+                ]
             )
-        ]
-        lines.extend(_impaired_line(one) for one in released.impaired)
-        self._file.write("".join(lines))
+            self._file.write(text.data)
+        self._file.write("".join(_impaired_line(one) for one in released.impaired).encode())
         if self._expected is not None:
             self._found(self._expected.add(released))
 
@@ -157,7 +177,7 @@ class Truth:
             )
 
     def _line(self, content: dict[str, Any]) -> None:
-        self._file.write(json.dumps(content, separators=(",", ":")) + "\n")
+        self._file.write(json.dumps(content, separators=(",", ":")).encode() + b"\n")
 
 
 def _impaired_line(one: Impaired) -> str:
