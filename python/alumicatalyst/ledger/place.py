@@ -57,8 +57,8 @@ class Place:
         """
         if self.vkey.exists() and not self.key.exists():
             raise LedgerError(
-                f"couldn't find the ledger's key {self.key}: only {self.vkey} is there; restore the key, or, if nothing "
-                f"was ever signed with it, remove {self.vkey} and start again"
+                f"couldn't find the ledger's key {self.key}: only {self.vkey} is there; restore the key, or, if "
+                f"nothing was ever signed with it, remove {self.vkey} and start again"
             )
         if self.key.exists():
             key = SigningKey.load(self.key)

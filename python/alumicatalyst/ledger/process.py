@@ -102,7 +102,8 @@ class Ledger:
         except _DEFECTS:
             raise
         except Exception as error:
-            if isinstance(error, AlumicatalystError) and not isinstance(error, LakeError):
+            # A lake that says why it cannot be opened is waited for by a process, and told to whoever asked once.
+            if isinstance(error, AlumicatalystError) and (once or not isinstance(error, LakeError)):
                 raise
             self._failures += 1
             if once and self._failures >= ATTEMPTS_ONCE_MAX:

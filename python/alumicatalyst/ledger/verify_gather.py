@@ -5,7 +5,7 @@ Maintenance rewrites files and keeps `_batch` and `_row`, so the root over a bat
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Final
 
 from alumicatalyst.ledger import rows
@@ -106,15 +106,14 @@ class Moved:
 
     def _judge(self, found: pa.Table, batch: Rows) -> tuple[str, tuple[int, int]]:
         """Return what is wrong with a batch's rows, "" for nothing, and between which rows."""
-        numbers = found.column(rows.ROW).to_pylist()
+        numbers = Counter(found.column(rows.ROW).to_pylist())
         everything = (0, batch.rows - 1)
-        if numbers != list(range(batch.rows)):
-            missing = sorted(set(range(batch.rows)) - set(numbers))
-            if missing:
-                what = f"{len(missing)} of its {batch.rows} rows are gone"
-                return what, (missing[0], missing[-1])
-            strange = sorted(number for number in set(numbers) if numbers.count(number) > 1 or number >= batch.rows)
-            return f"{len(numbers) - batch.rows} rows are double or were never written", (strange[0], strange[-1])
+        missing = [number for number in range(batch.rows) if number not in numbers]
+        if missing:
+            return f"{len(missing)} of its {batch.rows} rows are gone", (missing[0], missing[-1])
+        strange = sorted(each or 0 for each, count in numbers.items() if count > 1 or each not in range(batch.rows))
+        if strange:
+            return f"{found.num_rows - batch.rows} rows are double or were never written", (strange[0], strange[-1])
         try:
             root = rows.root(self._table, found, batch.batch)
         except ValueError as error:
