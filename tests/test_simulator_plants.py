@@ -212,9 +212,10 @@ def test_the_command_simulates_it_with_everything_going_wrong(
         f"--to={to}",
         f"--truth={truth}",
         "--seconds=1800",
+        "--start=2026-01-01T00:00:00Z",
         "--disorder=0.02",
         "--duplicates=0.02",
-        "--bursts=0.3",
+        "--bursts=0.8",
         "--malformed=0.01",
         "--silence=0.1",
     ]

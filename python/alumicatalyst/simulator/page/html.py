@@ -92,7 +92,7 @@ def _page(compiled: Compiled, plan: Plan, about: About, record: Record, pictures
         "seed": str(plan.seed),
         "what goes wrong": about.options,
         "shown": f"{sum(len(kind.devices) for kind in record.kinds)} of "
-        f"{sum(kind.count for kind in record.kinds)} devices: the first of each kind, rather those with faults",
+        f"{sum(kind.count for kind in record.kinds)} devices, some of each kind, rather those with faults",
     }
     rows = "".join(f"<dt>{name}</dt><dd>{html.escape(str(value))}</dd>" for name, value in facts.items())
     return (
