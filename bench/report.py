@@ -153,7 +153,7 @@ def counts_section(counts: dict[str, Any] | None) -> str:
         rows.append(row(cells, numbers=(2, 3, 4)))
     by = found.get("rustc", committed.rustc)
     return (
-        f'<p class="soft">Instructions a reading by callgrind, {escape(by)}: repeatable to 1 % on a busy machine, '
+        f'<p class="soft">Instructions a reading by callgrind, {escape(by)}: repeatable to 1 or 2 % on a busy machine, '
         "which no time is. Counted without the processor's SHA instructions.</p>"
         + table(["kernel", "work", "#found", "#committed", "#change"], rows)
     )

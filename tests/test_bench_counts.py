@@ -33,7 +33,7 @@ def run(monkeypatch, *arguments):
 
 def test_every_kernel_is_committed_and_the_program_has_it():
     committed = counts.read(counts.COMMITTED)
-    program = (ROOT / "core_rs/examples/counts.rs").read_text()
+    program = (ROOT / "core_rs/examples/counts/main.rs").read_text()
     assert set(committed.kernels) == set(counts.KERNELS) == set(re.findall(r'"([a-z-]+)" => ', program))
     assert counts.text_of(committed.rustc, committed.kernels, committed.tolerances) == counts.COMMITTED.read_text()
 

@@ -6,6 +6,9 @@
 //! ```
 //! Prints how many readings were counted, once it has found the kernel's answer to be right.
 
+mod digests;
+mod made;
+
 use alumicatalyst_core::alarm::{Reading, Rules};
 use alumicatalyst_core::check::Catalog;
 use alumicatalyst_core::decode::{Decoded, Decoder, Envelopes, Vocabulary};
@@ -15,67 +18,15 @@ use alumicatalyst_core::kernel::FixedWindows;
 use alumicatalyst_core::output::Cause;
 use alumicatalyst_core::partition::{Batch, Partition};
 use alumicatalyst_core::score::{Memory, Score};
+use made::{
+    Bodies, DICTIONARY, OUT_OF_ORDERNESS, PER_ENVELOPE, SECOND, SERIES, START, WIDE, envelopes, rows, wide_envelopes,
+};
 use std::error::Error;
 use std::hint::black_box;
 use std::ops::Range;
 use std::sync::Arc;
 
-const SERIES: i64 = 1_000;
-const SECOND: i64 = 1_000_000;
-/// 2026-11-21T10:15:30Z
-const START: i64 = 1_795_256_130 * SECOND;
-const PER_ENVELOPE: i64 = 100;
-const OUT_OF_ORDERNESS: i64 = 5 * SECOND;
-
-const DICTIONARY: &str = r#"
-name = "counts"
-version = "1"
-site = "bench/site"
-[payload]
-device = ["deviceId"]
-time = {field = "ts", format = "rfc3339"}
-metric = "metric"
-value = "value"
-quality = "q"
-ignore = ["id"]
-[time]
-out_of_orderness = "5s"
-duplicates = 8
-[default]
-windows = ["10s", "1min/10s"]
-detector = "ewma"
-[detector.ewma]
-learn = 20
-[machine.pot]
-device = "pot-{0001..1000}"
-[machine.pot.cell_voltage]
-unit = "V"
-range = [0, 100]
-alarm.HH = {above = 8, deadband = 0.5, on = "3s", off = "10s", priority = "high"}
-alarm.odd = {score_above = 6, deadband = 2, on = "30s", off = "60s", priority = "low"}
-"#;
-const WIDE: &str = r#"
-name = "counts-wide"
-version = "1"
-site = "bench/site"
-[payload]
-device = ["deviceId"]
-time = {field = "ts", format = "rfc3339"}
-[default]
-windows = ["10s"]
-[machine.press]
-device = "press-{0001..1000}"
-pressure = {unit = "bar"}
-temperature = {unit = "°C"}
-vibration = {unit = "mm/s"}
-current = {unit = "A"}
-speed = {unit = "mm/s"}
-force = {unit = "kN"}
-oil = {unit = "°C"}
-level = {unit = "%"}
-"#;
-const WIDE_METRICS: [&str; 8] = ["pressure", "temperature", "vibration", "current", "speed", "force", "oil", "level"];
-
+/// How many readings were counted.
 type Answer = Result<usize, Box<dyn Error>>;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -91,6 +42,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         "alarms-quiet" => alarms(4.3, 4.4, 0),
         "alarms-flood" => alarms(4.3, 8.6, SERIES as usize),
         "operator" => operator(),
+        "row-digests" => digests::digests(),
         other => Err(format!("couldn't count: no kernel {other:?}; bench/counts.py names them").into()),
     }?;
     println!("{readings}");
@@ -109,81 +61,6 @@ fn must(right: bool, answer: &str) -> Result<(), Box<dyn Error>> {
     if right { Ok(()) } else { Err(format!("couldn't count: the answer is wrong: {answer}").into()) }
 }
 
-/// A second of readings a round, in arrival order: series, event time, thousandths of the value.
-fn rows(seconds: Range<i64>) -> impl Iterator<Item = (u32, i64, i64)> {
-    // Steele and Vigna's mixer, so that every run has the same jitter and values.
-    let mixed = |seed: i64| {
-        let mut bits = (seed as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        bits ^ (bits >> 27)
-    };
-    (seconds.start * SERIES..seconds.end * SERIES).map(move |at| {
-        let bits = mixed(at + 1);
-        let time = START + at / SERIES * SECOND + (bits % 200 * 1_000) as i64;
-        ((at % SERIES) as u32, time, 4_200 + (bits >> 32) as i64 % 400)
-    })
-}
-
-struct Bodies {
-    bodies: Vec<u8>,
-    offsets: Vec<i64>,
-    enqueued: Vec<i64>,
-    readings: usize,
-}
-
-impl Bodies {
-    fn new() -> Self {
-        Self { bodies: Vec::new(), offsets: vec![0], enqueued: Vec::new(), readings: 0 }
-    }
-
-    fn end(&mut self, enqueued: i64) {
-        self.offsets.push(self.bodies.len() as i64);
-        self.enqueued.push(enqueued);
-    }
-}
-
-/// RFC 3339 of a time within the hour of the start.
-fn clock(time: i64) -> String {
-    let ms = (time - START) / 1_000 + 15 * 60_000 + 30_000;
-    format!("2026-11-21T10:{:02}:{:02}.{:03}Z", ms / 60_000, ms / 1_000 % 60, ms % 1_000)
-}
-
-fn envelopes(seconds: Range<i64>, per_envelope: i64, open: &str, close: &str) -> Bodies {
-    let mut made = Bodies::new();
-    let between = if open.is_empty() { "\n" } else { "," };
-    for (series, time, value) in rows(seconds) {
-        let place = made.readings as i64 % per_envelope;
-        made.bodies.extend_from_slice(if place == 0 { open } else { between }.as_bytes());
-        let (pot, at, whole, rest) = (series + 1, clock(time), value / 1_000, value % 1_000);
-        let object = format!(
-            r#"{{"deviceId":"pot-{pot:04}","metric":"cell_voltage","ts":"{at}","value":{whole}.{rest:03},"q":192,"id":"3f9a61c0"}}"#
-        );
-        made.bodies.extend_from_slice(object.as_bytes());
-        made.readings += 1;
-        if place == per_envelope - 1 {
-            made.bodies.extend_from_slice(close.as_bytes());
-            made.end(time + SECOND / 4);
-        }
-    }
-    made
-}
-
-/// An object of eight metrics from every press in every second.
-fn wide_envelopes(seconds: Range<i64>) -> Bodies {
-    let mut made = Bodies::new();
-    for (series, time, value) in rows(seconds) {
-        let mut object = format!(r#"{{"deviceId":"press-{:04}","ts":"{}""#, series + 1, clock(time));
-        for (number, metric) in (0..).zip(WIDE_METRICS) {
-            object.push_str(&format!(r#","{metric}":{}.{:03}"#, value / 100 + number, value % 1_000));
-        }
-        object.push('}');
-        made.bodies.extend_from_slice(object.as_bytes());
-        made.readings += WIDE_METRICS.len();
-        made.end(time);
-    }
-    made
-}
-
 fn dictionary(text: &str) -> Result<Dictionary, Box<dyn Error>> {
     Dictionary::from_toml(text).map_err(|problems| problems.to_string().into())
 }
@@ -194,7 +71,7 @@ fn decode(text: &str, made: &Bodies) -> Answer {
     Catalog::new(dictionary.compiled(), &mut vocabulary);
     let mut decoder = Decoder::new(&dictionary.compiled().payload, &dictionary.compiled().bounds);
     let mut decoded = Decoded::default();
-    let batch = Envelopes { bodies: &made.bodies, offsets: &made.offsets, properties: &[], skip: &[] };
+    let batch = Envelopes { bodies: &made.bytes, offsets: &made.offsets, properties: &[], skip: &[] };
     // Keys and names are learned, and memory is there.
     decoder.decode(&batch, &vocabulary, &mut decoded);
     counted(&mut || decoder.decode(&batch, &vocabulary, &mut decoded));
@@ -281,7 +158,7 @@ fn operator() -> Answer {
         let sequence_numbers: Vec<i64> = (next..).take(made.enqueued.len()).collect();
         next += made.enqueued.len() as i64;
         let batch = Batch {
-            bodies: &made.bodies,
+            bodies: &made.bytes,
             offsets: &made.offsets,
             sequence_numbers: &sequence_numbers,
             enqueued_times: &made.enqueued,
