@@ -55,7 +55,9 @@ def read_groups(table: str, data: bytes, only: Collection[str] | None = None) ->
     if only is not None:
         schema = pa.schema([field for field in schema if field.name in only])
     try:
-        file = pq.ParquetFile(pa.BufferReader(data))
+        # Names are a few, told once: as plain strings they would take several times the memory of all the rest.
+        names_once = [field.name for field in schema if pa.types.is_dictionary(field.type)]
+        file = pq.ParquetFile(pa.BufferReader(data), read_dictionary=names_once)
         for number in range(file.num_row_groups):
             found = file.read_row_group(number, columns=schema.names, use_threads=False)
             yield found.select(schema.names).cast(schema)
@@ -80,7 +82,7 @@ def whole(rows: pa.Table) -> pa.RecordBatch:
     """Return a table as one batch."""
     import pyarrow as pa
 
-    batches = rows.combine_chunks().to_batches()
+    batches = rows.unify_dictionaries().combine_chunks().to_batches()
     return batches[0] if batches else pa.RecordBatch.from_pylist([], schema=rows.schema)
 
 
@@ -100,11 +102,8 @@ def mislocated(rows: pa.Table, batch: bytes) -> str | None:
 
 
 def files_schema(table: str) -> pa.Schema:
-    """Return the columns of a table's files with plain types, locators at the end."""
+    """Return the columns of a table's files as rows are read from them, locators at the end."""
     import pyarrow as pa
 
-    fields: list[Any] = [
-        pa.field(each.name, each.type.value_type if pa.types.is_dictionary(each.type) else each.type)
-        for each in tables.columns(table)
-    ]
+    fields: list[Any] = [pa.field(each.name, each.type) for each in tables.columns(table)]
     return pa.schema([*fields, pa.field(BATCH, pa.binary()), pa.field(ROW, pa.int32())])

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from alumicatalyst.ledger.entry import Rows
 
-ROWS_AT_ONCE_MAX: Final = 4_000_000
+ROWS_AT_ONCE_MAX: Final = 500_000
 """Rows of moved batches in memory at once, unless one batch alone has more."""
 
 
@@ -90,7 +90,7 @@ class Moved:
                 kept = group.filter(pc.is_in(group.column(rows.BATCH), value_set=values))
                 for batch in kept.column(rows.BATCH).unique().to_pylist():
                     parts[batch].append(kept.filter(pc.equal(kept.column(rows.BATCH), pa.scalar(batch, pa.binary()))))
-        return {batch: pa.concat_tables(found).sort_by(rows.ROW) for batch, found in parts.items()}
+        return {batch: pa.concat_tables(found).unify_dictionaries().sort_by(rows.ROW) for batch, found in parts.items()}
 
     def _check_portion(self, portion: Sequence[tuple[int, Rows]]) -> Iterator[Finding | None]:
         try:
