@@ -24,7 +24,7 @@ LAYERS = {
     "ledger": "Digests of rows, and the log that signs every commit.",
     "recovery": "From kill -9 and a new process to its first commit.",
     "api": "The hot store behind the alarm API, by the wall clock.",
-    "simulator": "Readings of the simulated plant, made in memory.",
+    "simulate": "Readings of the simulated plant, made in memory.",
 }
 
 STYLE = """
