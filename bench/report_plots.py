@@ -63,8 +63,9 @@ def ranges(figures: Sequence[Figure], title: str) -> str:
     for at, each in enumerate(figures):
         axes.plot([each.lowest, each.highest], [at, at], color=OURS, linewidth=2.2, solid_capstyle="round")
         axes.plot([each.median], [at], color=OURS, marker="o", markersize=5)
+        spread = "" if each.lowest == each.highest else f"  ({number(each.lowest)} - {number(each.highest)})"
         axes.annotate(
-            f"{number(each.median)}  ({number(each.lowest)} - {number(each.highest)})",
+            f"{number(each.median)}{spread}",
             (each.highest, at),
             xytext=(6, 0),
             textcoords="offset points",
@@ -103,7 +104,7 @@ def latencies(runs: Sequence[dict[str, Any]], goal_ms: float, title: str) -> str
             color=color,
         )
     _logarithmic(axes)
-    axes.axvline(goal_ms, color=INK, linewidth=1, linestyle=(0, (3, 2)))
+    axes.axvline(goal_ms, ymax=100 / 108, color=INK, linewidth=1, linestyle=(0, (3, 2)))
     axes.annotate(f"goal at p99: {goal_ms:.0f} ms", (goal_ms, 101), ha="center", va="bottom", fontsize=8, color=INK)
     axes.set_ylim(0, 108)
     axes.set_xlabel("milliseconds from the broker's clock to the live stream")

@@ -99,7 +99,7 @@ def figures_table(figures: list[Figure]) -> str:
             cells = [
                 load if alone else escape(each.who),
                 number(each.median),
-                f"{number(each.lowest)} - {number(each.highest)}",
+                "" if each.lowest == each.highest else f"{number(each.lowest)} - {number(each.highest)}",
                 "" if each.wall is None else number(each.wall),
                 compared,
                 verdict(each),

@@ -110,7 +110,7 @@ def save(path: Path, figures: list[Figure], *, command: str, scale: float, machi
     found = {
         "command": command,
         "scale": scale,
-        "machine": machine_before | {"load_after": os.getloadavg()[0]},
+        "machine": machine_before | {"load_after": round(os.getloadavg()[0], 2)},
         "versions": versions(),
         "figures": [dataclasses.asdict(figure) for figure in figures],
     }
@@ -142,7 +142,7 @@ def machine() -> dict[str, Any]:
         "kernel": platform.release(),
         "virtual": "hypervisor" in cpu,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "load_before": os.getloadavg()[0],
+        "load_before": round(os.getloadavg()[0], 2),
     }
 
 
