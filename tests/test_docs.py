@@ -8,14 +8,17 @@ from typing import Any
 
 import pytest
 
+from alumicatalyst import _core
 from alumicatalyst.cli.main import COMMANDS, load
+from alumicatalyst.lake.tables import SPECS
+from alumicatalyst.ledger import leaf, merkle
 from tests import readme
 from tests.conftest import ROOT
 
-PAGES = ["README.md", "ARCHITECTURE.md", "SEMANTICS.md", "CONTRIBUTING.md", "CHANGELOG.md"]
+PAGES = ["README.md", "ARCHITECTURE.md", "SEMANTICS.md", "LEDGER.md", "CONTRIBUTING.md", "CHANGELOG.md"]
 ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text()
-# The ledger, I7, has no code yet, so nothing to hold.
-INVARIANTS = [f"I{number}" for number in (1, 2, 3, 4, 5, 6, 8, 9)]
+LEDGER = (ROOT / "LEDGER.md").read_text()
+INVARIANTS = [f"I{number}" for number in range(1, 10)]
 
 
 def every_test_name() -> set[str]:
@@ -72,6 +75,22 @@ def test_every_invariant_names_a_test_that_holds_it(invariant: str) -> None:
     named = re.findall(r"`(\w*i\d_\w+)`", paragraph)
     assert [name for name in named if f"{invariant.lower()}_" in name], f"{invariant} names no test of its own"
     assert set(named) - every_test_name() == set()
+
+
+@pytest.mark.parametrize("table", SPECS)
+def test_the_columns_of_every_table_in_the_ledgers_page_are_those_that_are_digested(table: str) -> None:
+    (listed,) = re.findall(rf"^ *\| `{table}` \| (.*) \|$", LEDGER, re.MULTILINE)
+    assert "\n".join(["dtl1/schema", *listed.split(", "), ""]) == _core.leaf_schema(table)
+
+
+def test_the_example_of_a_leaf_in_the_ledgers_page_is_one() -> None:
+    (example,) = re.findall(r"```\n((?: *[0-9a-f]{20,}\n)+)", LEDGER)
+    data = bytes.fromhex(example)
+    found = leaf.decode(_core.leaf_schema("journal"), data)
+    assert found.batch == bytes(range(16))
+    assert [row["after_sequence"] for row in found.rows] == [-1, 9]
+    assert [row["body"] for row in found.rows] == ["{}", None]
+    assert f"`{merkle.leaf_hash(data).hex()}`" in LEDGER
 
 
 def test_no_lock_or_setting_names_a_package_index() -> None:
