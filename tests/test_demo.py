@@ -1,4 +1,4 @@
-"""The demo from outside: alarms and keys are shown, it ends well, a second start goes on, and its parts die with it."""
+"""The demo from outside: alarms and keys are shown, its ledger verifies, a second start goes on, its parts end with it."""
 
 from __future__ import annotations
 
@@ -83,6 +83,16 @@ def run_demo(directory: Path, seconds: int, *, visit: bool) -> tuple[dict[str, A
     return json.loads(lines[-1]), lines, visitor.acknowledged
 
 
+def ledger(directory: Path, function: str, *options: str) -> dict[str, Any]:
+    """Call a command of the ledger on a demo's folder, as the README does."""
+    at = [f"--lake=file:{directory / 'lake'}", f"--ledger={directory / 'ledger'}"]
+    key = [f"--key={directory / 'keys' / 'ledger.vkey'}"]
+    command = [sys.executable, "-m", "alumicatalyst.cli.main", "ledger", function, *at, *key, *options]
+    done = subprocess.run(command, cwd=directory, check=False, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return dict(json.loads(done.stdout or "{}"))
+
+
 @pytest.mark.timeout(600)
 def test_the_demo_shows_alarms_takes_a_strangers_reading_ends_well_and_resumes(tmp_path: Path) -> None:
     import polars as pl
@@ -108,6 +118,14 @@ def test_the_demo_shows_alarms_takes_a_strangers_reading_ends_well_and_resumes(t
     assert acknowledged["acknowledged_by"] == "operator"
     assert acknowledged["comment"] == "seen it"
 
+    verified = ledger(tmp_path, "verify", "--strict", "--json")
+    assert verified["ok"]
+    assert verified["size"] == verified["figures"]["commits"] == first["ledger_entries"] > 0
+    assert verified["figures"]["rows"] > first["lake_rows"], "windows and alarms are verified too"
+    proof, checkpoint = tmp_path / "reading.tlog-proof", tmp_path / "kept.checkpoint"
+    ledger(tmp_path, "prove", "--row=readings metric=bath_temperature value=961.5", f"--output={proof}")
+    checkpoint.write_bytes((tmp_path / "ledger" / "checkpoint").read_bytes())
+
     key = next(line.split()[2] for line in lines if line.startswith("api key"))
     assert re.fullmatch(r"alu_\S{20,}", key)
     kept = tmp_path / "keys" / "ingest"
@@ -120,6 +138,12 @@ def test_the_demo_shows_alarms_takes_a_strangers_reading_ends_well_and_resumes(t
     assert second["rows_total"] > first["rows_total"]
     assert second["late"] == first["late"], "a second start's history begins behind what the lake has"
     assert second["alarms"] >= first["alarms"]
+    verified = ledger(tmp_path, "verify", "--strict", "--json", f"--checkpoint={checkpoint}")
+    assert verified["size"] == second["ledger_entries"] > first["ledger_entries"]
+    vkey = f"--key={tmp_path / 'keys' / 'ledger.vkey'}"
+    command = [sys.executable, "-m", "alumicatalyst.cli.main", "ledger", "verify", str(proof), vkey, "--json"]
+    shown = json.loads(subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout)
+    assert (shown["row"]["device"], shown["row"]["value"]) == ("pot-001", 961.5)
     assert "keys create" in next(line for line in lines if line.startswith("api key"))
     assert not [line for line in lines if "alu_" in line]
     journal = pl.scan_delta(str(tmp_path / "lake" / "journal")).collect()
@@ -148,5 +172,5 @@ def test_the_parts_die_with_a_demo_that_is_killed(tmp_path: Path) -> None:
         eventually(lambda: any(" simulate " in command for command in children_of(demo.pid).values()), 400)
         parts = children_of(demo.pid)
         demo.send_signal(signal.SIGKILL)
-    assert len(parts) == 3, "API, flow and simulator"
+    assert len(parts) == 4, "API, flow, ledger and simulator"
     eventually(lambda: not [pid for pid in parts if Path(f"/proc/{pid}").exists()], 60)
