@@ -1,4 +1,4 @@
-"""The demo from outside: alarms and keys are shown, its ledger verifies, a second start goes on, its parts end with it."""
+"""The demo from outside: it shows alarms, its ledger verifies, a second start goes on, and its parts end with it."""
 
 from __future__ import annotations
 
