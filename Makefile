@@ -33,7 +33,7 @@ help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-14s %s\n", $$1, $$2 }'
 
 .PHONY: demo
-demo: $(STAMPS)/release ## Run stand-in hub, simulated plant, flow, lake and API here, for SECONDS=60
+demo: $(STAMPS)/release ## Run stand-in hub, simulated plant, flow, lake, ledger and API here, for SECONDS=60
 	@$(BIN)/alumicatalyst demo --seconds $(SECONDS)
 
 .PHONY: test
@@ -47,8 +47,21 @@ test: $(STAMPS)/ci $(STAMPS)/parts ## Run everything that CI runs, cheap gates f
 	@echo "=== pytest" && $(BIN)/python -m pytest -W error --durations=25 -n $(WORKERS) --dist worksteal $(PYTEST_FLAGS)
 
 .PHONY: bench
-bench: $(STAMPS)/release ## Measure every layer beside a peer, each result checked before it is timed
-	@$(BIN)/python -m pytest -W error bench $(PYTEST_FLAGS)
+bench: $(STAMPS)/release ## Measure every layer beside its peers, each result checked before it is timed
+	@mkdir -p var/bench
+	@$(BIN)/python -m pytest -W error bench --results var/bench/results.json $(PYTEST_FLAGS)
+
+.PHONY: bench-report
+bench-report: $(STAMPS)/release ## Measure every layer, and write one page of it with plots: var/bench/report.html
+	@$(BIN)/python -m bench.report
+
+.PHONY: bench-counts
+bench-counts: $(STAMPS)/python ## Count the instructions of the core's kernels, and compare them with the committed ones
+	@$(BIN)/python -m bench.counts --check
+
+.PHONY: soak
+soak: $(STAMPS)/release ## Run flow and ledger at a steady high rate for ten minutes: is memory flat?
+	@$(BIN)/python -m bench.soak --minutes 10
 
 .PHONY: latency
 latency: $(STAMPS)/release ## Measure from the broker's clock to an alarm on the live stream, all parts running

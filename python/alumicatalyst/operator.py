@@ -19,6 +19,7 @@ from alumicatalyst.log import get_logger
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from numpy.typing import NDArray
 
     from alumicatalyst._core import Output
     from alumicatalyst.lake import Lake
@@ -36,6 +37,7 @@ _RECORDS = ("state_loss", "input")
 # Commas in the bodies that are analysed at once: there are no more readings than commas and envelopes. A good reading
 # has several; what is rejected may be two bytes long, and a batch of that has many more rows than any other.
 COMMAS_MAX = 1_000_000
+_BLOCK_BYTES = 262_144
 
 _OUTCOMES = ("windowed", "late", "duplicate", "rejected")
 
@@ -218,8 +220,15 @@ def _edges_between_rows(bodies: pa.LargeBinaryArray) -> set[int]:
     size = int(ends[-1] - ends[0])
     if size <= COMMAS_MAX:
         return set()
-    commas = np.count_nonzero(np.frombuffer(data, np.uint8)[ends[0] : ends[-1]] == ord(","))
+    commas = _commas(np.frombuffer(data, np.uint8)[ends[0] : ends[-1]])
     if commas <= COMMAS_MAX:
         return set()
-    part = max(1, size * COMMAS_MAX // int(commas))
+    part = max(1, size * COMMAS_MAX // commas)
     return {int(at) + 1 for at in np.flatnonzero(np.diff((ends[1:] - ends[0]) // part))}
+
+
+def _commas(data: NDArray[np.uint8]) -> int:
+    # In blocks that stay in the processor's cache: as a whole it took as long as half of the analysis (measured).
+    found = np.empty(_BLOCK_BYTES, dtype=bool)
+    blocks = (data[at : at + _BLOCK_BYTES] for at in range(0, len(data), _BLOCK_BYTES))
+    return sum(int(np.count_nonzero(np.equal(block, ord(","), out=found[: len(block)]))) for block in blocks)

@@ -35,11 +35,11 @@ def named(path: str, size: int = 10, **more: Any) -> dict[str, Any]:
 
 def made(*actions: dict[str, Any], digests: dict[str, bytes | None] | None = None) -> Entry:
     commit = delta.parse(lines_of(*actions), "readings@3")
-    return entry_build.build("readings", "the-id", 3, commit, lambda: SCHEMA, digests or {})[0]
+    return entry_build.build("readings", "the-id", 3, commit, digests or {})[0]
 
 
 def info(**fields: Any) -> dict[str, Any]:
-    return {"commitInfo": {"operation": "WRITE", **fields}}
+    return {"commitInfo": {"operation": "WRITE", "leaf_schema": SCHEMA.hex(), **fields}}
 
 
 def test_an_entry_says_what_the_commit_says_in_one_order() -> None:
@@ -168,7 +168,7 @@ def test_i9_bytes_that_are_no_commit_are_refused(data: bytes) -> None:
 def test_i9_arbitrary_bytes_are_an_entry_or_refused(data: bytes) -> None:
     try:
         commit = delta.parse(data, "readings@0")
-        found, _ = entry_build.build("readings", "id", 0, commit, lambda: SCHEMA, dict.fromkeys(commit.adds))
+        found, _ = entry_build.build("readings", "id", 0, commit, dict.fromkeys(commit.adds))
     except LedgerError:
         return
     assert entry.parse(found.data()) == found
@@ -226,7 +226,7 @@ ACTION = st.one_of(
 def test_i9_arbitrary_actions_are_an_entry_or_refused(actions: list[dict[str, Any]]) -> None:
     try:
         commit = delta.parse(lines_of(*actions), "readings@0")
-        found, _ = entry_build.build("readings", "id", 0, commit, lambda: SCHEMA, dict.fromkeys(commit.adds))
+        found, _ = entry_build.build("readings", "id", 0, commit, dict.fromkeys(commit.adds))
     except LedgerError:
         return
     data = found.data()

@@ -235,13 +235,15 @@ impl<'a> Names<'a> {
     fn in_order(self, mut codes: Vec<i32>, nulls: usize) -> Owned {
         let mut order: Vec<usize> = (0..self.names.len()).collect();
         order.sort_unstable_by_key(|code| self.names[*code]);
+        // A null counts as the empty text: where there is one, it has its code.
+        let no_name = if order.first().is_some_and(|code| self.names[*code].is_empty()) { 0 } else { NO_NAME };
         let mut ranks = vec![0; order.len()];
         for (rank, code) in order.iter().enumerate() {
             ranks[*code] = rank as i32;
         }
-        if order.len() > 1 {
-            for code in codes.iter_mut().filter(|code| **code != NO_NAME) {
-                *code = ranks[*code as usize];
+        if order.len() > 1 || no_name != NO_NAME {
+            for code in &mut codes {
+                *code = if *code == NO_NAME { no_name } else { ranks[*code as usize] };
             }
         } else if nulls == 0 || order.is_empty() {
             // But one name, or nulls alone.

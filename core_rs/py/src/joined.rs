@@ -76,6 +76,18 @@ impl Joined {
         self.values.len() < self.rows
     }
 
+    /// A column of names or times that are never null, each row at its place.
+    pub(crate) fn placed(mut self, places: Option<&[u32]>) -> Self {
+        if let Some(places) = places.filter(|_| !self.constant()) {
+            match &mut self.values {
+                Owned::Time(values) => *values = placed(values, places),
+                Owned::Coded { codes, .. } => *codes = placed(codes, places),
+                _ => unreachable!("rows are sorted by names and times"),
+            }
+        }
+        self
+    }
+
     /// The codes of a column of names, and how many names there are.
     pub(crate) fn codes(&self) -> Option<(&[i32], usize)> {
         let Owned::Coded { codes, names } = &self.values else { return None };
@@ -142,6 +154,14 @@ impl Joined {
             }
         }
     }
+}
+
+fn placed<T: Copy + Default>(values: &[T], places: &[u32]) -> Vec<T> {
+    let mut all = vec![T::default(); values.len()];
+    for (place, value) in places.iter().zip(values) {
+        all[*place as usize] = *value;
+    }
+    all
 }
 
 fn numbers<T: ArrowPrimitiveType>(

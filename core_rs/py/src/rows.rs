@@ -33,15 +33,23 @@ impl Shape {
     /// The columns in the order of the file.
     fn sorted(&self, table: &str, batches: &[RecordBatch], rows: usize) -> Result<Vec<Joined>, Error> {
         let Some((series, time)) = sorted_by(table) else { return self.join(batches) };
-        let column = |name: &str| {
-            let found = self.columns.iter().find(|column| column.name == name);
-            join(found.expect("the core sorts by columns of the table"), batches, None)
+        // What rows are sorted by is read first, and then put in order with the others.
+        let mut keys: Vec<Option<Joined>> = Vec::new();
+        for column in &self.columns {
+            let key = series.contains(&column.name) || column.name == time;
+            keys.push(key.then(|| join(column, batches, None)).transpose()?);
+        }
+        let at = |name: &str| {
+            let found = self.columns.iter().position(|column| column.name == name);
+            found.and_then(|at| keys[at].as_ref()).expect("the core sorts by columns of the table")
         };
-        let series = series.iter().map(|name| column(name)).collect::<Result<Vec<_>, _>>()?;
-        let ranks: Vec<_> = series.iter().map(|column| column.codes().expect("series are named")).collect();
-        let times = column(time)?;
-        let places = order::places(&ranks, times.times().expect("rows are sorted by a time"), rows);
-        self.columns.iter().map(|column| join(column, batches, places.as_deref())).collect()
+        let ranks: Vec<_> = series.iter().map(|name| at(name).codes().expect("series are named")).collect();
+        let places = order::places(&ranks, at(time).times().expect("rows are sorted by a time"), rows);
+        let places = places.as_deref();
+        let columns = self.columns.iter().zip(keys);
+        columns
+            .map(|(column, key)| key.map_or_else(|| join(column, batches, places), |key| Ok(key.placed(places))))
+            .collect()
     }
 
     fn join(&self, batches: &[RecordBatch]) -> Result<Vec<Joined>, Error> {

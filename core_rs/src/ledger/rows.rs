@@ -102,26 +102,30 @@ type Range = std::ops::Range<usize>;
 impl Column<'_> {
     fn write(&self, rows: Range, out: &mut Vec<u8>) {
         self.write_nulls(rows.clone(), out);
-        // A constant column has but its first row.
-        let step = usize::from(!self.constant);
-        let at = |row: usize| row * step;
         match self.values {
-            Values::Int16(values) => self.integers(rows, out, |row| i64::from(values[at(row)])),
-            Values::Int32(values) => self.integers(rows, out, |row| i64::from(values[at(row)])),
-            Values::Int64(values) => self.integers(rows, out, |row| values[at(row)]),
-            Values::Float32(values) => self.floats(rows, out, |row| f64::from(values[at(row)])),
-            Values::Float64(values) => self.floats(rows, out, |row| values[at(row)]),
-            Values::Bool(values) => out.extend(rows.map(|row| u8::from(values[at(row)]))),
+            Values::Int16(values) => self.integers(values, rows, out),
+            Values::Int32(values) => self.integers(values, rows, out),
+            Values::Int64(values) => self.integers(values, rows, out),
+            Values::Float32(values) => self.floats(values, rows, out),
+            Values::Float64(values) => self.floats(values, rows, out),
+            Values::Bool(values) => {
+                self.of_leaf(values, rows, |values| out.extend(values.iter().map(|one| u8::from(*one))));
+            }
             Values::Coded { codes, names } => {
                 // A null has the code of no name.
-                let text = |row: usize| names.get(codes[at(row)] as usize).map_or(&[][..], |name| name.as_bytes());
-                self.runs(rows, out, |row| codes[at(row)], |row, out| counted(text(row), out));
+                let name = |code: i32| names.get(code as usize).map_or(&[][..], |name| name.as_bytes());
+                self.of_leaf(codes, rows, |codes| runs(codes, out, |code, out| counted(name(*code), out)));
             }
             Values::Bytes { ends, bytes } => {
-                let value = |row: usize| &bytes[ends[at(row)] as usize..ends[at(row) + 1] as usize];
-                self.runs(rows, out, value, |row, out| counted(value(row), out));
+                let values: Vec<&[u8]> = rows.map(|row| &bytes[ends[row] as usize..ends[row + 1] as usize]).collect();
+                runs(&values, out, |value, out| counted(value, out));
             }
         }
+    }
+
+    /// Hands on a leaf's rows of the values; of a constant column the one value as often as there are rows.
+    fn of_leaf<T: Copy>(&self, values: &[T], rows: Range, write: impl FnOnce(&[T])) {
+        if self.constant { write(&[values[0]; LEAF_ROWS][..rows.len()]) } else { write(&values[rows]) }
     }
 
     fn write_nulls(&self, rows: Range, out: &mut Vec<u8>) {
@@ -139,67 +143,59 @@ impl Column<'_> {
         }
     }
 
-    fn integers(&self, rows: Range, out: &mut Vec<u8>, value: impl Fn(usize) -> i64) {
-        match self.form {
-            Form::Code => self.runs(rows, out, &value, |row, out| out.extend_from_slice(&value(row).to_le_bytes())),
+    fn integers<T: Copy + PartialEq + Into<i64>>(&self, values: &[T], rows: Range, out: &mut Vec<u8>) {
+        self.of_leaf(values, rows, |values| match self.form {
+            Form::Code => runs(values, out, |value, out| out.extend_from_slice(&(*value).into().to_le_bytes())),
             Form::TimeSteps | Form::IntegerSteps => {
                 let mut bytes = [0; LEAF_ROWS * VARINT_BYTES_MAX];
                 let (mut length, mut before) = (0, 0_i64);
-                for row in rows {
-                    let now = value(row);
+                for value in values {
+                    let now = (*value).into();
                     length = varint(zigzag(now.wrapping_sub(before)), &mut bytes, length);
                     before = now;
                 }
                 out.extend_from_slice(&bytes[..length]);
             }
-            _ => fixed(rows, out, |row| value(row).to_le_bytes()),
-        }
+            _ => fixed(values, out, |value| value.into().to_le_bytes()),
+        });
     }
 
-    fn floats(&self, rows: Range, out: &mut Vec<u8>, value: impl Fn(usize) -> f64) {
+    fn floats<T: Copy + Into<f64>>(&self, values: &[T], rows: Range, out: &mut Vec<u8>) {
         // Adding zero makes a negative zero the other one.
-        let bits = |row: usize| (value(row) + 0.0).to_bits();
-        if self.form == Form::FloatRuns {
-            self.runs(rows, out, bits, |row, out| out.extend_from_slice(&bits(row).to_le_bytes()));
-        } else {
-            fixed(rows, out, |row| bits(row).to_le_bytes());
-        }
-    }
-
-    /// Writes the number of maximal runs, then of each its length and value.
-    fn runs<K: PartialEq>(
-        &self,
-        rows: Range,
-        out: &mut Vec<u8>,
-        key: impl Fn(usize) -> K,
-        write: impl Fn(usize, &mut Vec<u8>),
-    ) {
-        let count_at = out.len();
-        out.extend_from_slice(&[0, 0]);
-        let mut runs = 0_u16;
-        let mut start = rows.start;
-        while start < rows.end {
-            let value = key(start);
-            let mut end = if self.constant { rows.end } else { start + 1 };
-            while end < rows.end && key(end) == value {
-                end += 1;
+        let bits = |value: T| (value.into() + 0.0).to_bits();
+        self.of_leaf(values, rows, |values| {
+            if self.form == Form::FloatRuns {
+                let mut all = [0; LEAF_ROWS];
+                all.iter_mut().zip(values).for_each(|(to, value)| *to = bits(*value));
+                runs(&all[..values.len()], out, |bits, out| out.extend_from_slice(&bits.to_le_bytes()));
+            } else {
+                fixed(values, out, |value| bits(value).to_le_bytes());
             }
-            out.extend_from_slice(&((end - start) as u16).to_le_bytes());
-            write(start, out);
-            runs += 1;
-            start = end;
-        }
-        out[count_at..count_at + 2].copy_from_slice(&runs.to_le_bytes());
+        });
     }
 }
 
-fn fixed(rows: Range, out: &mut Vec<u8>, value: impl Fn(usize) -> [u8; 8]) {
-    let mut bytes = [0; LEAF_ROWS * 8];
-    let length = rows.len() * 8;
-    for (row, eight) in rows.zip(bytes.chunks_exact_mut(8)) {
-        eight.copy_from_slice(&value(row));
+/// Writes the number of maximal runs, then of each its length and value.
+fn runs<T: PartialEq>(mut values: &[T], out: &mut Vec<u8>, write: impl Fn(&T, &mut Vec<u8>)) {
+    let count_at = out.len();
+    out.extend_from_slice(&[0, 0]);
+    let mut count = 0_u16;
+    while let Some(first) = values.first() {
+        let length = values.iter().position(|value| value != first).unwrap_or(values.len());
+        out.extend_from_slice(&(length as u16).to_le_bytes());
+        write(first, out);
+        count += 1;
+        values = &values[length..];
     }
-    out.extend_from_slice(&bytes[..length]);
+    out[count_at..count_at + 2].copy_from_slice(&count.to_le_bytes());
+}
+
+fn fixed<T: Copy>(values: &[T], out: &mut Vec<u8>, eight: impl Fn(T) -> [u8; 8]) {
+    let mut bytes = [0; LEAF_ROWS * 8];
+    for (value, to) in values.iter().zip(bytes.chunks_exact_mut(8)) {
+        to.copy_from_slice(&eight(*value));
+    }
+    out.extend_from_slice(&bytes[..values.len() * 8]);
 }
 
 fn counted(bytes: &[u8], out: &mut Vec<u8>) {
@@ -233,7 +229,7 @@ mod tests {
         bytes.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
     }
 
-    fn all<'a>(form: Form, values: Values<'a>) -> Column<'a> {
+    fn all(form: Form, values: Values<'_>) -> Column<'_> {
         Column { form, values, nulls: Nulls::None, constant: false }
     }
 

@@ -161,7 +161,9 @@ def verify(
 
     settings, place = _settings(config, lake, ledger)
     key = _vkey(vkey, config)
-    kept = [each for each in (checkpoint, place.kept if place.kept.exists() else None) if each is not None]
+    # What is kept beside the settings' own key says nothing of another log.
+    own = place.kept if vkey is None and place.kept.exists() else None
+    kept = [each for each in (checkpoint, own) if each is not None]
     earlier = [read_earlier(each, key) for each in kept]
     report = Report()
     with progress("verifying", quiet=as_json) as show:

@@ -14,7 +14,7 @@ from alumicatalyst.ledger import delta
 from alumicatalyst.ledger.entry import ENTRY_BYTES_MAX, UNKNOWN, Add, Entry, Line, Range, Remove, Rows, folded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from alumicatalyst.ledger.delta import Commit
 
@@ -34,7 +34,6 @@ def build(
     table_id: str,
     version: int,
     commit: Commit,
-    schema: Callable[[], bytes],
     digests: Mapping[str, bytes | None],
 ) -> tuple[Entry, list[Line]]:
     """Make the entry of a commit.
@@ -44,7 +43,6 @@ def build(
         table_id: Its id, from the metadata of its first version, as `text_of` gives it.
         version: The commit's version.
         commit: What the commit file says.
-        schema: Returns the digest of the schema text; asked only if the commit names row digests.
         digests: Path to SHA-256 of each file of `undigested`; None for one that is gone.
 
     Returns:
@@ -79,7 +77,7 @@ def build(
         commit_sha256=commit.sha256,
         commit_bytes=commit.size,
         operation=UNKNOWN if operation is None or operation == "" else text_of(operation, name, "the operation"),
-        schema=schema() if rows else None,
+        schema=_hex(info.get("leaf_schema"), 32, name, "its leaf_schema") if rows else None,
         dictionaries=_dictionaries(info.get("dictionary", []), name),
         software=None if software is None else text_of(software, name, "the software"),
         ranges=folded("range", ranges),

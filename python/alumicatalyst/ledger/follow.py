@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import time
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from alumicatalyst.errors import LedgerError
@@ -140,7 +139,7 @@ class Follower:
         # Data before entry (I7): what is signed must outlive a loss of power, whoever wrote it.
         self._store.sync(delta.commit_path(name, version))
         digests = {path: self._digest(delta.stored_path(name, path)) for path, _ in entry_build.undigested(commit)}
-        made, _ = entry_build.build(name, table_id, version, commit, lambda: _schema_id(name), digests)
+        made, _ = entry_build.build(name, table_id, version, commit, digests)
         return made
 
     def _check_last(self, name: str, cursor: Cursor) -> None:
@@ -192,13 +191,6 @@ def _tail(log: LogReader) -> dict[str, Cursor]:
             found.setdefault(each.table, Cursor(each.table_id, each.version, each.commit_sha256))
         stop = start
     return found
-
-
-@cache
-def _schema_id(name: str) -> bytes:
-    from alumicatalyst import _core
-
-    return hashlib.sha256(_core.leaf_schema(name).encode()).digest()
 
 
 def _made_s(commit: Commit, otherwise: float) -> float:

@@ -183,9 +183,7 @@ def _lines_of(lake: Lake, found: Entry) -> list[Rows]:
         return []
     commit = delta.parse(data, found.name)
     digests = dict.fromkeys(commit.adds)
-    _, lines = entry_build.build(
-        found.table, found.table_id, found.version, commit, lambda: found.schema or b"", digests
-    )
+    _, lines = entry_build.build(found.table, found.table_id, found.version, commit, digests)
     return sorted((each for each in lines if isinstance(each, Rows)), key=entry.order)
 
 

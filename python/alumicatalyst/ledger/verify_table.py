@@ -98,9 +98,8 @@ class TableCheck:
         digests = self._digests(found, commit)
         if digests is None:
             return _lines(found)
-        schema = found.schema or b""
         try:
-            made, lines = entry_build.build(self._table, found.table_id, found.version, commit, lambda: schema, digests)
+            made, lines = entry_build.build(self._table, found.table_id, found.version, commit, digests)
         except LedgerError as error:
             self._wrong(str(error), found.version)
             return _lines(found)
@@ -201,7 +200,7 @@ class TableCheck:
     def _take_pending(self, version: int, commit: Commit) -> None:
         digests: dict[str, bytes | None] = dict.fromkeys(commit.adds)
         try:
-            _, lines = entry_build.build(self._table, "-", version, commit, lambda: b"", digests)
+            _, lines = entry_build.build(self._table, "-", version, commit, digests)
         except LedgerError as error:
             self._wrong(str(error), version)
             return
