@@ -14,7 +14,7 @@ VENV := .venv
 BIN := $(abspath $(VENV))/bin
 TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 STAMPS := $(VENV)/.stamps
-EXTENSION_SOURCES := $(shell find core_rs -name '*.rs' -not -path '*/fuzz/*' -not -path '*/tests/*') \
+EXTENSION_SOURCES := $(shell find core_rs -name '*.rs' -not -path '*/fuzz/*' -not -path '*/tests/*' -not -path '*/examples/*') \
 	Cargo.toml Cargo.lock core_rs/Cargo.toml core_rs/py/Cargo.toml pyproject.toml
 SECONDS ?= 60
 PYTEST_FLAGS ?=
@@ -44,6 +44,7 @@ test: $(STAMPS)/ci $(STAMPS)/parts ## Run everything that CI runs, cheap gates f
 	@echo "=== mypy" && $(BIN)/mypy
 	@echo "=== stubtest" && MYPYPATH=python $(BIN)/python -m mypy.stubtest --mypy-config-file pyproject.toml alumicatalyst._core
 	@echo "=== cargo test" && $(CARGO) test --locked --workspace --profile ci --quiet
+	@echo "=== instruction counts" && $(BIN)/python -m bench.counts --check
 	@echo "=== pytest" && $(BIN)/python -m pytest -W error --durations=25 -n $(WORKERS) --dist worksteal $(PYTEST_FLAGS)
 
 .PHONY: bench
@@ -143,15 +144,18 @@ $(STAMPS)/release: $(EXTENSION_SOURCES) $(STAMPS)/python
 	@$(BIN)/maturin develop --uv --profile release
 	@rm -f $(STAMPS)/ci && touch $@
 
-# Without Node, Go or PostgreSQL the tests that need them say so and are skipped, except in CI, where they fail. With the
-# right to, PostgreSQL is installed; its own service is not needed.
+# Without Node, Go, PostgreSQL or valgrind what needs them says so and is skipped; in CI tests fail instead. With the right
+# to, PostgreSQL and valgrind are installed; PostgreSQL's own service is not needed.
 $(STAMPS)/parts: $(wildcard tests/parts/package-lock.json tests/go/tlogcheck/go.sum) $(STAMPS)/venv
-	@if command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then :; \
+	@lacking=; \
+	command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || lacking=postgresql; \
+	command -v valgrind >/dev/null || lacking="$$lacking valgrind"; \
+	if [ -z "$$lacking" ]; then :; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-		echo "=== PostgreSQL" && apt-get update --quiet --quiet && \
-		DEBIAN_FRONTEND=noninteractive apt-get install --quiet --quiet --yes --no-install-recommends postgresql; \
+		echo "=== system packages: $$lacking" && apt-get update --quiet --quiet && \
+		DEBIAN_FRONTEND=noninteractive apt-get install --quiet --quiet --yes --no-install-recommends $$lacking; \
 	else \
-		echo "=== no PostgreSQL: the tests against it will be skipped; install its server (postgresql) to run them" >&2; \
+		echo "=== not installed: $$lacking; what needs them will be skipped, install them to run it" >&2; \
 	fi
 	@if [ ! -f tests/parts/package-lock.json ]; then :; \
 	elif command -v npm >/dev/null; then \

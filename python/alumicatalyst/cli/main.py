@@ -28,7 +28,7 @@ class Entry(NamedTuple):
 
 
 COMMANDS: Final[dict[str, Entry]] = {
-    "demo": Entry("demo", (), "Run everything on this machine: stand-in hub, simulated plant, flow, lake, ledger and API."),
+    "demo": Entry("demo", (), "Run everything on this machine: stand-in hub, plant, flow, lake, ledger and API."),
     "run": Entry("run", (), "Read the source, analyse it and store the rows, until told to stop."),
     "replay": Entry("replay", (), "Store the readings of CSV, NDJSON or Parquet files."),
     "simulate": Entry("simulate", (), "Send, or write to files, the readings of the dictionary's plant."),

@@ -38,7 +38,7 @@ _ADAPTIVE = {pa.float64(): "BYTE_STREAM_SPLIT", pa.timestamp("us", tz="UTC"): "P
 _WRITE_BATCH_ROWS = 16_384
 _WRITE_BATCH_ROWS_OF_BODIES = 1_024
 
-# A page is compressed by itself: the writer's own 20,000 rows make files a sixth larger, and a sixth more work (measured).
+# Pages are compressed one by one: the writer's own 20,000 rows make files a sixth larger and the work too (measured).
 _PAGE_ROWS_MAX = 131_072
 
 _SAMPLE_ROWS = 16_384
