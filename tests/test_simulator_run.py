@@ -167,7 +167,7 @@ def test_the_truth_has_a_row_for_every_fault_and_counts_those_that_were_not_cut(
     run(simulator, Memory(clock), pace, Ticking(clock), truth=truth, now=lambda: clock[0])
     lines = lines_of(tmp_path / "truth.ndjson")
     faults = [line for line in lines if line["kind"] == "fault"]
-    assert {"fault", "device", "metric", "from", "until", "alarms", "complete"} <= faults[0].keys()
+    assert {"fault", "device", "metric", "from", "onset", "until", "alarms", "complete"} <= faults[0].keys()
     assert Counter(line["fault"] for line in faults if line["complete"]) == lines[-1]["faults"]
     assert sum(len(line["alarms"]) for line in faults if line["complete"]) == lines[-1]["alarms"] > 20
     assert len({(line["device"], line["metric"], line["from"]) for line in faults}) == len(faults)

@@ -31,7 +31,7 @@ PARTITIONS = 4
 # What happens on a plant's network now and then: the demo shows that every such reading is accounted for.
 _WAY: Final = {"disorder": 0.02, "duplicates": 0.005, "malformed": 0.003, "bursts": 0.05}
 # And in the plant itself, far more often than in a real one, so that a minute of it has alarms.
-_PLANT: Final = {"anode-effects": 1.0, "stuck": 0.1, "drifts": 0.1, "spikes": 0.1}
+_PLANT: Final = {"anode-effects": 0.5, "stuck": 0.1, "drifts": 0.1, "spikes": 0.1}
 # Detectors learn from 300 readings, and slow alarms take minutes: a first start begins this long ago, or, as sending it
 # takes time, less long ago with more plants.
 _HISTORY_S: Final = 20 * 60

@@ -170,6 +170,8 @@ class Truth:
                     "device": self._fleet.devices[device],
                     "metric": self._fleet.metrics[int(self._fleet.metric[one.fault.series])]["name"],
                     "from": as_text(one.fault.begin_us + ahead_us),
+                    # An anode effect builds up for a long time before it breaks out.
+                    "onset": as_text(one.fault.onset_us + ahead_us),
                     "until": as_text(one.fault.end_us + ahead_us),
                     "alarms": list(one.alarms),
                     "complete": one.complete,
