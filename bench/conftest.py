@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import os
 import statistics
@@ -21,6 +22,8 @@ from bench.results import RATE, Figure, best_of_ours, groups, machine, ratio, sa
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pytest_benchmark.fixture import BenchmarkFixture
+
 HERE = Path(__file__).resolve().parent
 _SHORT_ROUNDS = 2
 
@@ -38,7 +41,23 @@ class Measure(Protocol):
         rounds: int = 5,
         clock: Callable[[], float] = time.process_time,
         **about: Any,
-    ) -> Figure: ...
+    ) -> None: ...
+
+
+class Clock:
+    """What pytest-benchmark times by: it asks for its timer before a test can say whose processor time counts.
+
+    Attributes:
+        read: Returns the processor time, all threads together, of this process or of a kernel's.
+    """
+
+    __name__ = "processor_time"
+
+    def __init__(self) -> None:
+        self.read: Callable[[], float] = time.process_time
+
+    def __call__(self) -> float:
+        return self.read()
 
 
 FIGURES: pytest.StashKey[list[Figure]] = pytest.StashKey()
@@ -52,23 +71,29 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[FIGURES] = []
     config.stash[MACHINE] = machine()
+    # The table at the end says it in readings per second, with the peers beside ours.
+    config.option.benchmark_quiet = True
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if HERE in item.path.parents and item.get_closest_marker("timeout") is None:
+        if HERE not in item.path.parents:
+            continue
+        item.add_marker(pytest.mark.benchmark(timer=Clock()))
+        if item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(300))
 
 
 @pytest.fixture
 def figure(request: pytest.FixtureRequest) -> Callable[[Figure], None]:
-    """Return what takes a figure that a benchmark has measured by itself."""
-    return request.config.stash[FIGURES].append
+    """Return what takes a figure that a benchmark has measured by itself; drops it where benchmarks are disabled."""
+    disabled = request.config.getoption("benchmark_disable") and not request.config.getoption("benchmark_enable")
+    return (lambda _: None) if disabled else request.config.stash[FIGURES].append
 
 
 @pytest.fixture
-def measure(figure: Callable[[Figure], None]) -> Measure:
-    """Return the stopwatch: the caller has checked the answer of `work` before."""
+def measure(benchmark: BenchmarkFixture, figure: Callable[[Figure], None], request: pytest.FixtureRequest) -> Measure:
+    """Return the stopwatch, pytest-benchmark's, once for each test: the caller has checked the answer of `work`."""
 
     def run(
         work: Callable[..., Any],
@@ -81,32 +106,49 @@ def measure(figure: Callable[[Figure], None]) -> Measure:
         rounds: int = 5,
         clock: Callable[[], float] = time.process_time,
         **about: Any,
-    ) -> Figure:
-        by_cpu, by_wall = [], []
-        rounds = rounds if SCALE == 1 else min(rounds, _SHORT_ROUNDS)
-        for _ in range(rounds):
-            args, kwargs = setup() if setup else ((), {})
-            # What the last round left behind is not this one's.
+    ) -> None:
+        args: tuple[Any, ...] = ()
+        kwargs: dict[str, Any] = {}
+        walls: list[float] = []
+
+        def prepare() -> None:
+            # Held here and not by pytest-benchmark, so that what the last round left behind is not this one's.
+            nonlocal args, kwargs
+            if setup:
+                args, kwargs = setup()
             gc.collect()
-            wall, cpu = time.perf_counter(), clock()
+
+        def timed() -> None:
+            before = time.perf_counter()
             work(*args, **kwargs)
-            by_cpu.append(readings / (clock() - cpu) / 1e6)
-            by_wall.append(readings / (time.perf_counter() - wall) / 1e6)
+            walls.append(time.perf_counter() - before)
+
+        marker = request.node.get_closest_marker("benchmark")
+        assert marker is not None
+        marker.kwargs["timer"].read = clock
+        benchmark.group = f"{layer}: {load}"
+        benchmark.pedantic(timed, setup=prepare, rounds=rounds if SCALE == 1 else min(rounds, _SHORT_ROUNDS))
+        if benchmark.stats is None:
+            # Disabled: the answer was checked, and that is all.
+            return
+        seconds = benchmark.stats.stats.data
+        rates = [readings / each / 1e6 for each in seconds]
         found = Figure(
             layer=layer,
             load=load,
             who=who,
             unit=RATE,
-            median=statistics.median(by_cpu),
-            lowest=min(by_cpu),
-            highest=max(by_cpu),
-            rounds=rounds,
+            median=statistics.median(rates),
+            lowest=min(rates),
+            highest=max(rates),
+            rounds=len(rates),
             readings=readings,
-            wall=statistics.median(by_wall),
+            # A profile, where one is asked for, adds a round that is not timed.
+            wall=statistics.median(readings / each / 1e6 for each in walls[: len(rates)]),
             **about,
         )
+        benchmark.extra_info |= dataclasses.asdict(found) | {"wall_s": walls[: len(rates)]}
         figure(found)
-        return found
 
     return run
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -14,7 +17,7 @@ from alumicatalyst._core import Dictionary, Partition
 from bench import report, soak
 from bench.load import SMELTER, load
 from bench.memory import PARTITION, MemorySource
-from bench.results import RATE, Figure, best_of_ours, groups, load_figures, machine, ratio, save, versions
+from bench.results import RATE, ROOT, Figure, best_of_ours, groups, load_figures, machine, ratio, save, versions
 from bench.soak_flow import MINUTES, EndlessSource
 from bench.tiers import TIERS
 
@@ -37,6 +40,38 @@ def test_a_figure_meets_its_goal_from_its_own_side():
 def test_a_ratio_above_one_means_that_ours_is_better_whichever_way_is_up():
     assert ratio(OURS, PEER) == 4.0
     assert ratio(SLOW, SMALL) == 0.5
+
+
+def bench(*options):
+    """Run a quick benchmark in a process of its own, which must not take itself for a part of this run."""
+    quick = "bench/test_windows.py::test_windows[AlumiCatalyst, 5 s of lateness-1,000 series, in order]"
+    command = [sys.executable, "-m", "pytest", "-W", "error", "-q", "-p", "no:cacheprovider", quick, *map(str, options)]
+    env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    done = subprocess.run(
+        command, cwd=ROOT, env=env | {"BENCH_SCALE": "0.001"}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_a_benchmark_is_timed_by_pytest_benchmark_in_processor_time_and_its_figure_says_the_same(tmp_path):
+    shown = bench("--results", tmp_path / "results.json", "--benchmark-json", tmp_path / "benchmark.json")
+    assert "windows: 1,000 series, in order  [M readings/CPU-s]" in shown
+    (figure,) = load_figures(json.loads((tmp_path / "results.json").read_text()))
+    (timed,) = json.loads((tmp_path / "benchmark.json").read_text())["benchmarks"]
+    assert timed["options"]["timer"] == "processor_time"
+    assert timed["group"] == "windows: 1,000 series, in order"
+    assert timed["stats"]["rounds"] == figure.rounds == len(timed["extra_info"]["wall_s"])
+    assert figure.lowest == pytest.approx(figure.readings / timed["stats"]["max"] / 1e6)
+    assert figure.highest == pytest.approx(figure.readings / timed["stats"]["min"] / 1e6)
+    assert figure.wall is not None
+    assert figure.wall > 0
+
+
+def test_a_disabled_benchmark_checks_its_answer_and_has_no_figure():
+    shown = bench("--benchmark-disable")
+    assert "1 passed" in shown
+    assert "figures" not in shown
 
 
 def test_figures_of_one_load_stand_together_and_the_best_of_ours_is_compared():
