@@ -118,6 +118,9 @@ def test_a_proof_is_verified_with_nothing_but_its_file_and_the_key(
     file.write_bytes(file.read_bytes().replace(b"\nindex ", b"\nindex 1"))
     assert "error: couldn't accept the proof" in shell("verify", file.name, "--key", vkey, code=7)
     assert "error: couldn't read nowhere" in shell("verify", "nowhere", "--key", vkey, code=2)
+    # What looks at a log or lake would not be looked at.
+    for each in (["--checkpoint", "kept"], ["--strict"], ["--lake", "file:lake"], ["--ledger", "ledger"]):
+        assert "it is verified by itself" in shell("verify", file.name, "--key", vkey, *each, code=2)
 
 
 def test_verifying_a_proof_imports_neither_arrow_nor_the_core(signed: Site, tmp_path: Path) -> None:

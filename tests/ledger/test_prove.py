@@ -99,6 +99,7 @@ def test_a_commit_is_proven(signed: Site) -> None:
         ("readings", "name a table and values"),
         ("readings device='", "name a table and values"),
         ("readings value=high", "couldn't understand a value"),
+        ("readings device=pot-1 device=pot-2", "names a column twice"),
     ],
 )
 def test_a_question_that_no_one_row_answers_is_refused(asked: str, answer: str, signed: Site) -> None:

@@ -149,8 +149,14 @@ def verify(
     """
     from alumicatalyst.cli.ledger_report import print_proof, print_report
     from alumicatalyst.cli.progress import progress
+    from alumicatalyst.errors import InputError
 
     if proof is not None:
+        if checkpoint is not None or strict or lake is not None or ledger is not None:
+            raise InputError(
+                "couldn't verify the proof so: it is verified by itself; leave out --checkpoint, --strict, --lake and "
+                "--ledger, or the proof"
+            )
         from alumicatalyst.ledger.evidence import verify as verify_proof
 
         print_proof(verify_proof(_read(proof), _vkey(vkey, config)), as_json=as_json)

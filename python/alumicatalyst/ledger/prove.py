@@ -104,7 +104,10 @@ def _asked(asked: str) -> tuple[str, dict[str, str]]:
             f"couldn't understand the row {asked!r}: name a table and values, as in readings device=pot-001 "
             f"metric=cell_voltage event_time=2026-11-21T10:00:00Z{known}"
         )
-    return table, {column: value for column, _, value in pairs}
+    wanted = {column: value for column, _, value in pairs}
+    if len(wanted) != len(pairs):
+        raise InputError(f"couldn't understand the row {asked!r}: it names a column twice; name each once")
+    return table, wanted
 
 
 def _find(connection: DuckDBPyConnection, table: str, wanted: dict[str, str]) -> tuple[bytes, int]:

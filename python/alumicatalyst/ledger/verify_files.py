@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-from alumicatalyst.ledger import delta, rows
+from alumicatalyst.ledger import claims, delta, rows
 from alumicatalyst.ledger.entry import Add, Rows
 from alumicatalyst.ledger.verify_gather import Moved
 from alumicatalyst.ledger.verify_report import Finding
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
+    from typing import Any
 
     from alumicatalyst.lake.store import Store
     from alumicatalyst.ledger.entry import Line
@@ -35,9 +36,10 @@ class FileCheck:
         self._damaged: set[str] = set()
         self._absent: dict[str, tuple[int, Line]] = {}
         self._changed: set[str] = set()
+        self._claims: dict[str, str] = {}  # What was claimed of a file when its rows were compared with that.
 
-    def take(self, version: int, line: Add | Rows) -> None:
-        """Verify a file that is still in the store."""
+    def take(self, version: int, line: Add | Rows, action: Mapping[str, Any] | None = None) -> None:
+        """Verify a file that is still in the store, and what its add action claims of its rows, if there is one."""
         path = delta.stored_path(self._table, line.path)
         data = self._known(version, line)
         if data is None:
@@ -45,7 +47,7 @@ class FileCheck:
         self._report.figures["files"] += 1
         self._report.figures["bytes"] += len(data)
         self._report.tell(f"{self._table}: {self._report.figures['files']:,} files")
-        what = self._judged(data, line)
+        what = self._judged(data, line, action)
         if what:
             self._damaged.add(line.path)
             self._report.wrong.add(Finding(what, self._table, version, path, _extent(line)))
@@ -61,22 +63,28 @@ class FileCheck:
         """Learn of files that a commit has taken out together with their rows, not only to rewrite them."""
         self._changed.update(paths)
 
-    def finish(self, live: Collection[str]) -> None:
+    def finish(self, live: Mapping[str, Mapping[str, Any] | None]) -> None:
         """Name the files that are part of the table and gone, and gather the rows that have moved.
 
         Args:
-            live: Paths of the files that the table has now.
+            live: Paths of the files that the table has now, each with its add action; None where that is not known.
         """
-        for path in sorted(self._absent.keys() & set(live)):
+        for path in sorted(self._absent.keys() & live.keys()):
             version, line = self._absent[path]
             self._damaged.add(path)
             stored = delta.stored_path(self._table, path)
             self._report.wrong.add(Finding("it is missing", self._table, version, stored, _extent(line)))
-        self._moved(set(live))
+        self._claimed(live)
+        self._moved(live)
 
     def _known(self, version: int, line: Add | Rows) -> bytes | None:
         if isinstance(line, Rows):
-            self._batches[line.batch] = version, line
+            before, first = self._batches.setdefault(line.batch, (version, line))
+            if first != line:
+                # Else a copy with other rows could take the place of what was signed first.
+                what = f"it names the batch {line.batch.hex()}, which was written as {first.path} by version {before}"
+                path = delta.stored_path(self._table, line.path)
+                self._report.wrong.add(Finding(what, self._table, version, path, _extent(line)))
         try:
             return self._store.get(delta.stored_path(self._table, line.path))
         except FileNotFoundError:
@@ -84,7 +92,7 @@ class FileCheck:
             self._absent[line.path] = version, line
             return None
 
-    def _judged(self, data: bytes, line: Add | Rows) -> str:
+    def _judged(self, data: bytes, line: Add | Rows, action: Mapping[str, Any] | None) -> str:
         """Return what is wrong with a file, "" for nothing."""
         if line.sha256 is None:
             return ""
@@ -101,19 +109,41 @@ class FileCheck:
                 return f"it has {found.num_rows} rows, its entry says {line.rows}"
             located = rows.mislocated(found, line.batch)
             same = located is not None or rows.root(self._table, found, line.batch) == line.root
+            told = claims.Claims(self._table, action or {})
+            told.take(found)
         except (rows.Unreadable, ValueError) as error:
             return f"it cannot be read: {error}"
+        if action is not None:
+            self._claims[line.path] = claims.text(action)
+            located = located or told.wrong()
         return located or ("" if same else "its rows are not those that were signed")
 
-    def _moved(self, live: set[str]) -> None:
+    def _claimed(self, live: Mapping[str, Mapping[str, Any] | None]) -> None:
+        """Compare rows with what is claimed of them by now: a later commit may have named their file anew."""
+        for path in sorted({line.path for _, line in self._batches.values()} & live.keys() - self._damaged):
+            action = live[path]
+            if action is None or claims.text(action) == self._claims.get(path):
+                continue
+            file = delta.stored_path(self._table, path)
+            try:
+                told = claims.Claims(self._table, action)
+                for group in rows.read_groups(self._table, self._bytes(file), told.columns):
+                    told.take(group)
+                what = told.wrong()
+            except rows.Unreadable as error:
+                what = f"it cannot be read: {error}"
+            if what:
+                self._report.wrong.add(Finding(what, self._table, file=file))
+
+    def _moved(self, live: Mapping[str, Mapping[str, Any] | None]) -> None:
         """Recompute the roots of batches whose own file is not part of the table any more."""
         own = {line.path for _, line in self._batches.values()}
         gone = {batch: each for batch, each in self._batches.items() if each[1].path not in live}
-        others = sorted(live - own - self._damaged)
+        others = sorted(live.keys() - own - self._damaged)
         if not gone and not others:
             return
         moved = Moved(self._table, self._bytes)
-        for found in moved.look([delta.stored_path(self._table, each) for each in others]):
+        for found in moved.look({delta.stored_path(self._table, each): live[each] for each in others}):
             self._report.wrong.add(found)
         for file, count in moved.strangers(gone):
             what = f"{count} of its rows are of no batch that was signed, or of one whose own file is there"
@@ -125,6 +155,9 @@ class FileCheck:
             elif line.path in self._changed or self._changed - own:
                 # Taken out with their rows, or moved into a file that was: the ledger has the commits that say so.
                 self._report.figures["batches removed"] += 1
+                what = "its rows are gone: a commit has taken them out, and says so"
+                path = delta.stored_path(self._table, line.path)
+                self._report.notes.add(Finding(what, self._table, version, path, _extent(line)))
             else:
                 what = "its rows are gone, though no commit says that it removes any"
                 path = delta.stored_path(self._table, line.path)

@@ -6,9 +6,10 @@ Maintenance rewrites files and keeps `_batch` and `_row`, so the root over a bat
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from alumicatalyst.ledger import rows
+from alumicatalyst.ledger.claims import Claims
 from alumicatalyst.ledger.verify_report import Finding
 
 if TYPE_CHECKING:
@@ -35,16 +36,26 @@ class Moved:
         self._read = read
         self._places: dict[bytes, dict[str, int]] = defaultdict(dict)
 
-    def look(self, files: Sequence[str]) -> Iterator[Finding]:
-        """Find out which batches live files hold rows of, and how many."""
-        for file in files:
+    def look(self, files: Mapping[str, Mapping[str, Any] | None]) -> Iterator[Finding]:
+        """Find out which batches live files hold rows of, and how many; and whether readers are told so of them.
+
+        Args:
+            files: Each with its add action; None where that is not known.
+        """
+        for file, action in files.items():
+            told = Claims(self._table, action or {})
             try:
-                for group in rows.read_groups(self._table, self._read(file), (rows.BATCH,)):
+                for group in rows.read_groups(self._table, self._read(file), told.columns):
+                    if action is not None:
+                        told.take(group)
                     for each in group.column(rows.BATCH).value_counts().to_pylist():
                         place = self._places[each["values"] or b""]
                         place[file] = place.get(file, 0) + each["counts"]
             except rows.Unreadable as error:
                 yield Finding(f"it cannot be read: {error}", table=self._table, file=file)
+                continue
+            if action is not None and told.wrong():
+                yield Finding(told.wrong(), table=self._table, file=file)
 
     def count(self, batch: bytes) -> int:
         """Return how many rows of a batch there are."""

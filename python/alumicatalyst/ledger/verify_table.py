@@ -7,6 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from alumicatalyst.errors import LedgerError
+from alumicatalyst.lake import tables
 from alumicatalyst.lake.fault import first_line
 from alumicatalyst.ledger import delta, entry_build
 from alumicatalyst.ledger.entry import Add, Entry, Line, Rows, Tree
@@ -71,7 +72,7 @@ class TableCheck:
         for line in lines or []:
             if isinstance(line, Add | Rows):
                 self._unclaimed.discard(delta.stored_path(self._table, line.path))
-                self._files.take(found.version, line)
+                self._files.take(found.version, line, None if commit is None else self._replay.live.get(line.path))
         self._compare_checkpoint(found.version)
 
     def _commit(self, found: Entry) -> Commit | None:
@@ -141,7 +142,7 @@ class TableCheck:
                 path = self._checkpoint_path(version)
                 self._unclaimed.discard(path)
                 self._wrong("it is a checkpoint of a version that no commit has made", version, path)
-            self._files.finish(self._replay.live.keys())
+            self._files.finish(self._replay.live)
         for path in sorted(self._unclaimed):
             self._report.unclaimed.add(Finding("no commit names it", self._table, file=path))
 
@@ -252,6 +253,9 @@ class TableCheck:
 
     def _apply(self, version: int, commit: Commit) -> None:
         self._replay.apply(version, commit)
+        what = _shown_otherwise(self._table, commit)
+        if what:
+            self._wrong(what, version, delta.commit_path(self._table, version))
         changed = (path for path, each in commit.removes.items() if each.get("dataChange") is not False)
         self._files.changed({delta.encoded(path) for path in changed})
 
@@ -283,6 +287,24 @@ def _lines(found: Entry) -> list[Line] | None:
             return None
         lines += kind
     return lines
+
+
+def _shown_otherwise(table: str, commit: Commit) -> str:
+    """Return how a commit makes readers take files for something else than what was digested, "" for not at all."""
+    if commit.protocol is not None and commit.protocol.get("minReaderVersion") != 1:
+        # Columns could have other names in the files, and rows be hidden, from then on.
+        return f"it asks for readers of version {commit.protocol.get('minReaderVersion')}, and tables are of version 1"
+    if commit.metadata is None:
+        return ""
+    try:
+        names = [each["name"] for each in json.loads(commit.metadata["schemaString"])["fields"]]
+    except (ValueError, KeyError, TypeError):
+        return "the columns that it gives the table cannot be read"
+    if names != tables.schema(table).names:
+        return f"it gives the table other columns: {', '.join(map(str, names))[:300]}"
+    if commit.metadata.get("partitionColumns") != tables.SPECS[table].partition_by:
+        return f"it makes {commit.metadata.get('partitionColumns')} the table's partitions"
+    return ""
 
 
 def _schema_id(table: str) -> bytes:
