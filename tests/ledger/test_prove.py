@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
@@ -133,8 +134,7 @@ def test_lines_that_a_tree_stands_for_are_proven_through_the_tree(
 ) -> None:
     monkeypatch.setattr(entries, "KIND_BYTES_MAX", 100)
     site = type(signed)(tmp_path / "trees")
-    site.folder.mkdir()
-    (site.folder / "lake").symlink_to(signed.lake)
+    shutil.copytree(signed.lake, site.lake)
     site.sign()
     report = site.verify()
     assert report.is_ok(strict=True), report.wrong.first
@@ -142,6 +142,10 @@ def test_lines_that_a_tree_stands_for_are_proven_through_the_tree(
     found = evidence.verify(proven(site, question("readings", stored.row(5, named=True))), site.place.verifier_key())
     assert isinstance(found.entry.rows, entries.Tree)
     assert found.row is not None
+    site.delta("readings").create_checkpoint()
+    (site.lake / "readings" / "_delta_log" / f"{found.entry.version:020d}.json").rename(tmp_path / "gone")
+    with pytest.raises(LedgerError, match=f"of some only the commit file could tell.*{found.entry.name}"):
+        proven(site, question("readings", stored.row(5, named=True)))
 
 
 # ---------------------------------------------------------------------- what can be done to a proof

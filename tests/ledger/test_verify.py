@@ -13,7 +13,7 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from alumicatalyst.lake import tables
-from alumicatalyst.ledger import verify_gather, verify_report
+from alumicatalyst.ledger import entry, verify_gather, verify_report
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -292,6 +292,37 @@ def test_commits_that_were_trimmed_behind_a_checkpoint_are_noted(site: Site) -> 
     report = site.verify()
     assert f"batches@{last + 1}" in named(report)
     assert report.wrong.count
+
+
+def test_a_commit_that_was_trimmed_and_has_a_tree_for_its_files_is_wrong(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(entry, "KIND_BYTES_MAX", 100)
+    for path in (site.log, site.place.key.parent):
+        shutil.rmtree(path)
+    site.sign()
+    log = site.lake / "batches" / "_delta_log"
+    last = json.loads((log / "_last_checkpoint").read_text())["version"]
+    for version in range(last):
+        (log / f"{version:020d}.json").unlink()
+    for path in log.glob("*.checkpoint.parquet"):
+        if int(path.name.partition(".")[0]) < last:
+            path.unlink()
+    assert "only it can tell the files that its entry has as a tree; restore it" in site.verify().wrong.first[0].what
+
+
+def test_files_that_other_readers_may_go_by_are_named(site: Site) -> None:
+    log = site.lake / "readings" / "_delta_log"
+    for name in (
+        f"{0:020d}.{3:020d}.compacted.json",
+        f"{3:020d}.checkpoint.{1:010d}.{1:010d}.parquet",
+        f"{3:020d}.crc",
+    ):
+        (log / name).write_text("{}")
+    report = site.verify()
+    assert len(report.unclaimed.first) == 3
+    assert all("other readers than ours may go by it" in each.what for each in report.unclaimed.first)
+    assert not report.is_ok(strict=True)
 
 
 def test_a_table_that_was_replaced_is_wrong(site: Site) -> None:

@@ -165,11 +165,18 @@ def _entry_of(lake: Lake, log: LogReader, table: str, batch: bytes) -> tuple[int
             for each in found if not isinstance(found, Tree) else ():
                 if each.batch == batch:
                     return index, data, each, None
+    lost = []
     for index, data, found_entry in trees:
         lines = _lines_of(lake, found_entry)
+        lost += [] if lines else [found_entry.name]
         for each in lines:
             if each.batch == batch:
                 return index, data, each, lines
+    if lost:
+        raise LedgerError(
+            "couldn't prove the row: no entry names its batch, and of some only the commit file could tell, which is "
+            f"gone or changed: {', '.join(lost[:SHOWN_MAX])}; restore it"
+        )
     raise LedgerError(
         "couldn't prove the row: the ledger has no entry of it yet; it is newer than the ledger, wait for `ledger run` "
         "or start it"

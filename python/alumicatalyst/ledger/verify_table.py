@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from alumicatalyst.errors import LedgerError
 from alumicatalyst.lake import tables
 from alumicatalyst.lake.fault import first_line
+from alumicatalyst.lake.store import TEMPORARY_SUFFIX
 from alumicatalyst.ledger import delta, entry_build
 from alumicatalyst.ledger.entry import Add, Entry, Line, Rows, Tree
 from alumicatalyst.ledger.verify_files import FileCheck
@@ -83,7 +84,13 @@ class TableCheck:
         data = self._get(path)
         if data is None:
             first = min(self._versions, default=-1)
-            if found.version < first and any(each >= first - 1 for each in self._checkpoints):
+            trimmed = found.version < first and any(each >= first - 1 for each in self._checkpoints)
+            if trimmed and _lines(found) is None:
+                what = (
+                    "its commit file is gone, and only it can tell the files that its entry has as a tree; restore it"
+                )
+                self._wrong(what, found.version, path)
+            elif trimmed:
                 what = "its commit file is gone and a checkpoint stands for it: maintenance has removed it, or a hand"
                 self._report.notes.add(Finding(what, self._table, found.version, path))
             else:
@@ -144,7 +151,10 @@ class TableCheck:
                 self._wrong("it is a checkpoint of a version that no commit has made", version, path)
             self._files.finish(self._replay.live)
         for path in sorted(self._unclaimed):
-            self._report.unclaimed.add(Finding("no commit names it", self._table, file=path))
+            what = "no commit names it"
+            if path.startswith(self._folder) and not path.endswith(TEMPORARY_SUFFIX):
+                what = "it is not verified, and other readers than ours may go by it instead of by the commits"
+            self._report.unclaimed.add(Finding(what, self._table, file=path))
 
     def _compare_reader(self) -> None:
         """Open the table as readers do, and read the commits up to there that the ledger has not signed yet."""
