@@ -165,6 +165,7 @@ def test_log_lists_every_entry(shell: Shell) -> None:
     assert "3 entries" in text
     assert "operation" in text
     assert "0 entries" in shell("log", "--ledger", str(shell.site.folder / "nowhere"))
+    assert "tables are readings, windows" in shell("log", "--table", "reading", code=2)
 
 
 def test_key_makes_a_pair_once(tmp_path: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:

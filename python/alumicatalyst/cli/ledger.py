@@ -85,8 +85,14 @@ def log(
 
         alumicatalyst ledger log --table readings --json
     """
+    from alumicatalyst.errors import InputError
+    from alumicatalyst.lake import tables
     from alumicatalyst.ledger.log import LogReader
 
+    if table is not None and table not in tables.SPECS:
+        raise InputError(
+            f"couldn't show entries of {table!r}: there is no such table; tables are {', '.join(tables.SPECS)}"
+        )
     _, place = _settings(config, None, ledger)
     found = _entries(LogReader(place.folder), table, tail)
     if as_json:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
+    from alumicatalyst.ledger.delta import Commit
+
 # Delta writers may cut times off at the millisecond.
 _CUT_OFF: Final = timedelta(milliseconds=1)
 
@@ -84,6 +86,24 @@ _KINDS: Final = ("minValues", "maxValues", "nullCount")
 def text(action: Mapping[str, Any]) -> str:
     """Return what an action claims, to tell whether two claim the same."""
     return json.dumps([action.get(each) for each in ("partitionValues", "stats", "deletionVector")], sort_keys=True)
+
+
+def shown_otherwise(table: str, commit: Commit) -> str:
+    """Return how a commit makes readers take files for something else than what was digested, "" for not at all."""
+    if commit.protocol is not None and commit.protocol.get("minReaderVersion") != 1:
+        # Columns could have other names in the files, and rows be hidden, from then on.
+        return f"it asks for readers of version {commit.protocol.get('minReaderVersion')}, and tables are of version 1"
+    if commit.metadata is None:
+        return ""
+    try:
+        names = [each["name"] for each in json.loads(commit.metadata["schemaString"])["fields"]]
+    except (ValueError, KeyError, TypeError):
+        return "the columns that it gives the table cannot be read"
+    if names != tables.schema(table).names:
+        return f"it gives the table other columns: {', '.join(map(str, names))[:300]}"
+    if commit.metadata.get("partitionColumns") != tables.SPECS[table].partition_by:
+        return f"it makes {commit.metadata.get('partitionColumns')} the table's partitions"
+    return ""
 
 
 def _bounds(column: pa.ChunkedArray) -> tuple[Any, Any]:

@@ -7,10 +7,9 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from alumicatalyst.errors import LedgerError
-from alumicatalyst.lake import tables
 from alumicatalyst.lake.fault import first_line
 from alumicatalyst.lake.store import TEMPORARY_SUFFIX
-from alumicatalyst.ledger import delta, entry_build
+from alumicatalyst.ledger import claims, delta, entry_build
 from alumicatalyst.ledger.entry import Add, Entry, Line, Rows, Tree
 from alumicatalyst.ledger.verify_files import FileCheck
 from alumicatalyst.ledger.verify_replay import LAST_CHECKPOINT, Replay, checkpoint_version
@@ -263,7 +262,7 @@ class TableCheck:
 
     def _apply(self, version: int, commit: Commit) -> None:
         self._replay.apply(version, commit)
-        what = _shown_otherwise(self._table, commit)
+        what = claims.shown_otherwise(self._table, commit)
         if what:
             self._wrong(what, version, delta.commit_path(self._table, version))
         changed = (path for path, each in commit.removes.items() if each.get("dataChange") is not False)
@@ -297,24 +296,6 @@ def _lines(found: Entry) -> list[Line] | None:
             return None
         lines += kind
     return lines
-
-
-def _shown_otherwise(table: str, commit: Commit) -> str:
-    """Return how a commit makes readers take files for something else than what was digested, "" for not at all."""
-    if commit.protocol is not None and commit.protocol.get("minReaderVersion") != 1:
-        # Columns could have other names in the files, and rows be hidden, from then on.
-        return f"it asks for readers of version {commit.protocol.get('minReaderVersion')}, and tables are of version 1"
-    if commit.metadata is None:
-        return ""
-    try:
-        names = [each["name"] for each in json.loads(commit.metadata["schemaString"])["fields"]]
-    except (ValueError, KeyError, TypeError):
-        return "the columns that it gives the table cannot be read"
-    if names != tables.schema(table).names:
-        return f"it gives the table other columns: {', '.join(map(str, names))[:300]}"
-    if commit.metadata.get("partitionColumns") != tables.SPECS[table].partition_by:
-        return f"it makes {commit.metadata.get('partitionColumns')} the table's partitions"
-    return ""
 
 
 def _schema_id(table: str) -> bytes:
