@@ -138,6 +138,12 @@ def test_i7_a_commit_that_hides_rows_or_renames_columns_is_wrong(site: Site) -> 
     assert "it makes [] the table's partitions" in named(site.verify())
 
 
+def test_i7_rows_that_a_commit_takes_out_of_the_journal_are_wrong(site: Site) -> None:
+    add, _ = adds(site, "journal")[0]
+    commit(site, "journal", {"remove": {"path": add["path"], "dataChange": True, "deletionTimestamp": 1}})
+    assert f"journal/{add['path']} rows 0-0: its rows are gone: a commit has taken them out" in verified(site)
+
+
 def test_bounds_that_are_wider_or_cut_off_are_no_lie() -> None:
     schema = rows.files_schema("readings")
     row: dict[str, Any] = dict.fromkeys(schema.names) | {

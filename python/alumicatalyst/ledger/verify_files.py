@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
+from alumicatalyst.lake import tables
 from alumicatalyst.ledger import claims, delta, rows
 from alumicatalyst.ledger.entry import Add, Rows
 from alumicatalyst.ledger.verify_gather import Moved
@@ -157,7 +158,9 @@ class FileCheck:
                 self._report.figures["batches removed"] += 1
                 what = "its rows are gone: a commit has taken them out, and says so"
                 path = delta.stored_path(self._table, line.path)
-                self._report.notes.add(Finding(what, self._table, version, path, _extent(line)))
+                # Rows of such a table never expire: whoever took them out meant to hide them.
+                kind = self._report.wrong if tables.SPECS[self._table].append_only else self._report.notes
+                kind.add(Finding(what, self._table, version, path, _extent(line)))
             else:
                 what = "its rows are gone, though no commit says that it removes any"
                 path = delta.stored_path(self._table, line.path)
