@@ -46,7 +46,7 @@ EXIT_CODES: Final[dict[int, str]] = {
     2: "usage, settings, dictionary or input file",
     3: "the source",
     4: "the lake",
-    5: "another process took the partition",
+    5: "another process took the partition, or signs this log",
     6: "the state cannot be used, or the dictionary changed",
     7: "the ledger cannot be used, or it contradicts the lake, the log or what was signed before",
     70: "a defect of this program; please report its traceback",
