@@ -100,7 +100,7 @@ def test_i5_an_api_that_is_killed_at_any_point_has_the_lakes_alarms_in_the_end(t
 
 @pytest.mark.parametrize("runner", [LOOP, BYTEWAX_TWO_WORKERS])
 def test_i5_a_flow_that_is_killed_at_any_point_around_its_posts_leaves_no_ghost(runner: str, tmp_path: Path) -> None:
-    with HotGround.of(Ground(tmp_path, make_logs(710, 1000))) as hot:
+    with HotGround.of(Ground(tmp_path, make_logs(710, 2500))) as hot:
         hot.api.start()
         for point in FLOW_POINTS:
             hot.allow(0)
