@@ -81,19 +81,24 @@ def polars_windows(readings: Columns, length_us: int = WINDOW_US) -> Answer:
         hops = pl.DataFrame({"hops_back": np.arange(length_us // WINDOW_US)})
         frame = frame.join(hops, how="cross")
     start_us = (time_us // WINDOW_US - (pl.col("hops_back") if length_us > WINDOW_US else 0)) * WINDOW_US
-    grouped = frame.group_by("series", start_us.alias("window_start")).agg(
-        count=pl.len(),
-        mean=value.mean(),
-        std=value.std(),
-        min=value.min(),
-        max=value.max(),
-        first=value.get(time_us.arg_min()),
-        last=value.get(time_us.arg_max()),
-        first_time=time_us.min(),
-        last_time=time_us.max(),
-        slope_per_s=pl.cov("value", time_us - time_us.min()) / time_us.var() * 1e6,
-    )
+    grouped = frame.group_by("series", start_us.alias("window_start")).agg(**polars_statistics(value, time_us))
     return {name: grouped[name].to_numpy() for name in grouped.columns}
+
+
+def polars_statistics(value: pl.Expr, time_us: pl.Expr) -> dict[str, pl.Expr]:
+    """Return the statistics of a window; `value` is also the name of its column."""
+    return {
+        "count": pl.len(),
+        "mean": value.mean(),
+        "std": value.std(),
+        "min": value.min(),
+        "max": value.max(),
+        "first": value.get(time_us.arg_min()),
+        "last": value.get(time_us.arg_max()),
+        "first_time": time_us.min(),
+        "last_time": time_us.max(),
+        "slope_per_s": pl.cov("value", time_us - time_us.min()) / time_us.var() * 1e6,
+    }
 
 
 def duckdb_windows(readings: Columns, length_us: int = WINDOW_US) -> Answer:

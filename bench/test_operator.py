@@ -18,7 +18,7 @@ import pytest
 
 from alumicatalyst._core import Dictionary, Partition
 from bench.load import LATENESS_US, WINDOW_US, Columns, Load, load, scaled
-from bench.peers import Answer, numpy_windows
+from bench.peers import Answer, numpy_windows, polars_statistics
 from bench.test_decode import Reading, columns_of
 
 if TYPE_CHECKING:
@@ -133,16 +133,7 @@ class Peer:
     def _windows(self, readings: pl.DataFrame) -> pl.DataFrame:
         value, time_us = pl.col("value"), pl.col("event_time").to_physical()
         return readings.group_by("device", "metric", (time_us // WINDOW_US * WINDOW_US).alias("window_start")).agg(
-            count=pl.len(),
-            mean=value.mean(),
-            std=value.std(),
-            min=value.min(),
-            max=value.max(),
-            first=value.get(time_us.arg_min()),
-            last=value.get(time_us.arg_max()),
-            first_time=time_us.min(),
-            last_time=time_us.max(),
-            slope_per_s=pl.cov("value", time_us - time_us.min()) / time_us.var() * 1e6,
+            **polars_statistics(value, time_us)
         )
 
 

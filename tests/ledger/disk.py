@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,6 +39,23 @@ def between(
 
     for name in STEPS:
         patch(files, name, wrapped(name, getattr(files, name)))
+
+
+def die_at(last: int) -> None:
+    """End this process by SIGKILL before the step of that number, or in the middle of it where it is a write."""
+
+    def around(number: int, name: str, arguments: tuple[Any, ...], act: Callable[[], Any]) -> Any:
+        if number == last:
+            if name == "write":
+                os.write(arguments[0], arguments[1][: len(arguments[1]) // 2])
+            os.kill(os.getpid(), signal.SIGKILL)
+        return act()
+
+    def unsynced(handle: int) -> None:
+        """Do nothing: what a process has written outlives it without."""
+
+    files.sync = unsynced
+    between(setattr, around)
 
 
 @dataclass

@@ -9,21 +9,15 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from alumicatalyst.lake.store import LocalStore
-from alumicatalyst.ledger import files
 from alumicatalyst.ledger.place import Place
 from alumicatalyst.ledger.process import Ledger
-from tests.ledger.disk import between
+from tests.ledger.disk import die_at
 from tests.ledger.site import ORIGIN
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 LIFE_S = 10.0
 
@@ -31,18 +25,7 @@ LIFE_S = 10.0
 def live(place: Place, lake: Path, last: int) -> None:
     """Follow the lake as `alumicatalyst ledger run` does, until a step of the disk."""
 
-    def around(number: int, name: str, arguments: tuple[Any, ...], act: Callable[[], Any]) -> Any:
-        if number == last:
-            if name == "write":
-                os.write(arguments[0], arguments[1][: len(arguments[1]) // 2])
-            os.kill(os.getpid(), signal.SIGKILL)
-        return act()
-
-    def unsynced(handle: int) -> None:
-        """Do nothing: what a process has written outlives it without."""
-
-    files.sync = unsynced
-    between(setattr, around)
+    die_at(last)
     stop = threading.Event()
     timer = threading.Timer(LIFE_S, stop.set)
     timer.daemon = True

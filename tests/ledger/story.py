@@ -10,14 +10,13 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from alumicatalyst.ledger import files
-from tests.ledger.disk import between
+from tests.ledger.disk import die_at
 from tests.ledger.ground import Ground, numbered, oracle, oracle_leaf
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from alumicatalyst.ledger.note import Checkpoint
 
@@ -58,18 +57,7 @@ def take_over(ground: Ground, seen: Iterable[Checkpoint]) -> int:
 
 
 def _tell_until(ground: Ground, last: int) -> None:
-    def around(number: int, name: str, arguments: tuple[Any, ...], act: Callable[[], Any]) -> Any:
-        if number == last:
-            if name == "write":
-                os.write(arguments[0], arguments[1][: len(arguments[1]) // 2])
-            os.kill(os.getpid(), signal.SIGKILL)
-        return act()
-
-    def unsynced(handle: int) -> None:
-        """Do nothing: what a process has written outlives it without."""
-
-    files.sync = unsynced
-    between(setattr, around)
+    die_at(last)
     tell(ground)
 
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
 import time
 from dataclasses import dataclass, field
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from alumicatalyst import metrics
 from alumicatalyst.errors import AlumicatalystError, ClaimLost, LakeError
 from alumicatalyst.lake.fault import first_line
+from alumicatalyst.lake.tables import leaf_schema_sha256
 from alumicatalyst.log import get_logger
 
 if TYPE_CHECKING:
@@ -163,7 +162,7 @@ def append(
                 put = planned.put
                 metadata = dict(planned.metadata)
                 if put is not None:
-                    metadata |= {"files": put.files, "leaf_schema": _leaf_schema(table.name)}
+                    metadata |= {"files": put.files, "leaf_schema": leaf_schema_sha256(table.name)}
                 refused_at = snapshot.version
                 table.commit(snapshot, put.actions if put else [], planned.transactions, metadata)
             except AlumicatalystError:
@@ -182,14 +181,6 @@ def append(
         f"couldn't commit {what} to {table.name}: {reason}; nothing is lost: mend the store and start again, the "
         "process resumes from the last marks"
     ) from failure
-
-
-@cache
-def _leaf_schema(table: str) -> str:
-    """Return the digest of what the leaves of a table hold, which every commit with digests of rows names."""
-    from alumicatalyst import _core
-
-    return hashlib.sha256(_core.leaf_schema(table).encode()).hexdigest()
 
 
 def check_claims(table: str, snapshot: Snapshot, claims: Mapping[str, int]) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 from alumicatalyst.errors import LakeError
@@ -62,6 +64,14 @@ def columns(name: str) -> pa.Schema:
     from alumicatalyst import _core
 
     return _core.schema(name)
+
+
+@cache
+def leaf_schema_sha256(name: str) -> str:
+    """Return the hex digest of what the leaves of a table hold, which every commit with digests of rows names."""
+    from alumicatalyst import _core
+
+    return hashlib.sha256(_core.leaf_schema(name).encode()).hexdigest()
 
 
 def create_tables(store: Store) -> None:

@@ -14,6 +14,8 @@ from alumicatalyst.ledger.entry import LEAF_ROWS, Rows, Tree
 from alumicatalyst.ledger.tiles import split_hashes
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pyarrow as pa
     from duckdb import DuckDBPyConnection
 
@@ -198,10 +200,13 @@ def _lines_of(lake: Lake, found: Entry) -> list[Rows]:
 
 
 def _path_to(line: Rows, lines: list[Rows]) -> evidence.Path:
-    hashes = [merkle.leaf_hash(each.line().encode()) for each in lines]
-    at = lines.index(line)
-    path = merkle.inclusion(at, len(lines), lambda lo, hi: merkle.root(hashes[lo:hi]))
-    return evidence.Path(at, len(lines), tuple(path))
+    return _path_in([merkle.leaf_hash(each.line().encode()) for each in lines], lines.index(line))
+
+
+def _path_in(hashes: Sequence[bytes], at: int) -> evidence.Path:
+    """Return the way from a leaf to the root over all leaves' hashes."""
+    path = merkle.inclusion(at, len(hashes), lambda lo, hi: merkle.root(hashes[lo:hi]))
+    return evidence.Path(at, len(hashes), tuple(path))
 
 
 def _leaf(table: str, found: pa.Table, line: Rows, number: int) -> tuple[bytes, evidence.Path, str]:
@@ -217,8 +222,7 @@ def _leaf(table: str, found: pa.Table, line: Rows, number: int) -> tuple[bytes, 
         )
     at = number // LEAF_ROWS
     data = _core.row_leaf(table, batch.slice(at * LEAF_ROWS, LEAF_ROWS), line.batch, at * LEAF_ROWS)
-    path = merkle.inclusion(at, len(hashes), lambda lo, hi: merkle.root(hashes[lo:hi]))
-    return data, evidence.Path(at, len(hashes), tuple(path)), _core.leaf_schema(table)
+    return data, _path_in(hashes, at), _core.leaf_schema(table)
 
 
 def _sql_type(kind: pa.DataType) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from alumicatalyst.errors import LedgerError
 from alumicatalyst.lake.fault import first_line
 from alumicatalyst.lake.store import TEMPORARY_SUFFIX
+from alumicatalyst.lake.tables import leaf_schema_sha256
 from alumicatalyst.ledger import claims, delta, entry_build
 from alumicatalyst.ledger.entry import Add, Entry, Line, Rows, Tree
 from alumicatalyst.ledger.verify_files import FileCheck
@@ -114,7 +115,7 @@ class TableCheck:
             self._wrong(f"entry {index} is not what follows from its commit file", found.version)
         if commit.metadata is not None and commit.metadata["id"] != found.table_id:
             self._wrong(f"its commit makes it another table, {commit.metadata['id']}", found.version)
-        if made.schema is not None and made.schema != _schema_id(self._table):
+        if made.schema is not None and made.schema.hex() != leaf_schema_sha256(self._table):
             self._wrong("its rows were digested by a schema that this version does not know", found.version)
         return lines
 
@@ -296,9 +297,3 @@ def _lines(found: Entry) -> list[Line] | None:
             return None
         lines += kind
     return lines
-
-
-def _schema_id(table: str) -> bytes:
-    from alumicatalyst import _core
-
-    return hashlib.sha256(_core.leaf_schema(table).encode()).digest()
