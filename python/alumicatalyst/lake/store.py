@@ -40,6 +40,12 @@ class Store(Protocol):
     def list(self, prefix: str) -> Iterator[tuple[str, int]]:
         """Yield the path and size of every object below a folder, sorted by path."""
 
+    def modified(self, prefix: str) -> Iterator[tuple[str, int, float]]:
+        """Yield path, size, and when it was last written by the store's own clock, of every object below a folder.
+
+        Times are in seconds since 1970. The store's clock is the only one that all processes share.
+        """
+
     def delete(self, path: str) -> None:
         """Remove an object; one that is gone already is no error."""
 
@@ -86,14 +92,20 @@ class LocalStore:
 
     def list(self, prefix: str) -> Iterator[tuple[str, int]]:
         """Yield the path and size of every object below a folder, sorted by path."""
-        found: list[tuple[str, int]] = []
+        for path, size, _ in self.modified(prefix):
+            yield path, size
+
+    def modified(self, prefix: str) -> Iterator[tuple[str, int, float]]:
+        """Yield path, size and time of the last write of every object below a folder, sorted by path."""
+        found: list[tuple[str, int, float]] = []
         for folder, _, names in os.walk(self._root / prefix):
             for name in names:
                 file = Path(folder, name)
                 try:
-                    found.append((file.relative_to(self._root).as_posix(), file.stat().st_size))
+                    told = file.stat()
                 except FileNotFoundError:
                     continue  # Removed between the listing and the look.
+                found.append((file.relative_to(self._root).as_posix(), told.st_size, told.st_mtime))
         yield from sorted(found)
 
     def delete(self, path: str) -> None:
