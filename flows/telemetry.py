@@ -34,8 +34,8 @@ def flow(pipeline: Pipeline | None = None) -> Dataflow:
     dataflow = Dataflow("telemetry")
     # One item is a batch of envelopes of one partition, never a single reading.
     batches = op.input("input", dataflow, Input(pipeline))
-    # All state belongs to the partition, which is the key.
-    analysed = op.stateful_batch("analyse", batches, analyse(pipeline))
+    # All state belongs to the partition, and is kept where the partition is read: no item ever leaves its worker.
+    analysed = op.flat_map_batch("analyse", batches, analyse(pipeline))
     # Alarms within milliseconds: offered to the API on a thread of its own, in line so that it is ahead of the commit.
     offered = op.flat_map_batch("alerts", analysed, offer(pipeline))
     # The commit point: rows first, then the seal of `batches`, then the state.

@@ -51,20 +51,6 @@ def test_names_partitions_by_source_creation_time_and_id(emulator: Emulator) -> 
     assert source.partitions() == names
 
 
-@pytest.mark.parametrize(
-    ("chosen", "expected"),
-    [("0,10,2", ["0", "2", "10"]), ("1/5", ["1", "6", "11"]), ("0/1", [str(n) for n in range(12)])],
-)
-def test_reads_the_share_that_the_settings_say(emulator: Emulator, chosen: str, expected: list[str]) -> None:
-    names = source_of(emulator, "plant", partitions=chosen).partitions()
-    assert [split_partition_id(name)[2] for name in names] == expected
-
-
-def test_names_a_partition_that_is_not_there(emulator: Emulator) -> None:
-    with pytest.raises(SourceError, match="couldn't find partitions of hub plant: 12, x; it has 0, 1, "):
-        source_of(emulator, "plant", partitions="12,3,x").partitions()
-
-
 def test_first_sequence_tells_nothing_sent_from_held_from_expired(emulator: Emulator) -> None:
     with Emulator({"plant": 3}) as local:
         local.append("plant", 1, [b"1", b"2"])
@@ -234,8 +220,6 @@ def test_reads_over_tls_with_a_private_authority_and_only_with_it(tmp_path: Path
         (("", ""), {"hub": "other"}, "let them agree"),
         (("", ""), {"start": "yesterday"}, "source.start: 'yesterday'"),
         (("", ""), {"start": "2026-01-01T00:00:00"}, "with an offset"),
-        (("", ""), {"partitions": "5/5"}, "source.partitions: '5/5'"),
-        (("", ""), {"partitions": ""}, "source.partitions: ''"),
         (("", ""), {"ca_file": "/nowhere/ca.pem"}, "/nowhere/ca.pem"),
         (("", ""), {"ca_file": __file__}, "remove one of the two"),
     ],

@@ -18,6 +18,7 @@ from alumicatalyst.log import get_logger
 from alumicatalyst.operator import Analysed, Analysis, Batch
 from alumicatalyst.sinks.lake import LakeSink
 from alumicatalyst.sources import AS_SET, FiniteSource, MovingStart
+from alumicatalyst.sources.share import Share
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -75,7 +76,7 @@ class Intake:
 
     def next(self) -> Batch | None:
         """Return the next batch, or None where there is nothing to do now. Never blocks."""
-        if self.finished or not self._pipeline.gate.is_open(self.partition):
+        if self.finished or not self._pipeline.gate.is_open:
             return None
         envelopes = self._reader.take()
         if envelopes is None:
@@ -83,7 +84,7 @@ class Intake:
         if envelopes.num_rows:
             self._last = envelopes.column("sequence_number")[-1].as_py()
         self._observe()
-        self._pipeline.gate.enter(self.partition)
+        self._pipeline.gate.enter()
         return Batch(self.resume, envelopes)
 
     def _finish(self) -> Batch | None:
@@ -99,7 +100,7 @@ class Intake:
             body = json.dumps({"sequence_number": self._last + 1})
             row = self._pipeline.lake.append_journal(self.resume, "flush", self._last, body)
         # One that was journaled before may not have been applied: its process died, and nothing was left to read.
-        self._pipeline.gate.enter(self.partition)
+        self._pipeline.gate.enter()
         return Batch(self.resume, empty_envelopes(), row)
 
     def _observe(self) -> None:
@@ -124,6 +125,7 @@ class Pipeline:
         source: Where envelopes come from.
         dictionary: What they mean, from now on; what lies before keeps the dictionary that the journal names.
         lake: Where rows, state and journal go.
+        share: Which of the source's partitions are this process's; None: all.
         flush_at_end: Close the windows that the end of a finite source leaves open, by a `flush` in the journal.
         accept_dictionary: Journal a dictionary that differs from the one in force, instead of refusing to start.
         accept_state_loss: Go on after the mark where the log to replay from has expired.
@@ -138,6 +140,7 @@ class Pipeline:
         dictionary: Dictionary,
         lake: Lake,
         *,
+        share: Share | None = None,
         flush_at_end: bool = True,
         flush_interval_s: float = 10.0,
         flush_rows_max: int = 1_000_000,
@@ -151,6 +154,7 @@ class Pipeline:
     ) -> None:
         self.source, self.dictionary, self.lake, self.flush_at_end = source, dictionary, lake, flush_at_end
         self.gate = Gate(in_flight_batches_max)
+        self._share = share or Share()
         self.accept = {
             "accept_dictionary": accept_dictionary,
             "accept_state_loss": accept_state_loss,
@@ -185,6 +189,7 @@ class Pipeline:
             source,
             dictionary,
             lake,
+            share=Share.parse(settings.source.partitions),
             flush_interval_s=settings.lake.flush_interval_s,
             flush_rows_max=settings.lake.flush_rows_max,
             state_interval_s=settings.lake.state_interval_s,
@@ -195,8 +200,21 @@ class Pipeline:
         )
 
     def partitions(self) -> list[str]:
-        """Return the partitions that this process may take."""
-        return self.source.partitions()
+        """Return the partitions that this process takes; several processes may share them, each with its own."""
+        found = self.source.partitions()
+        ours = self._share.of(found)
+        if not ours:
+            _log.warning(
+                "no partition is left for this process",
+                partitions=len(found),
+                remedy="start no more processes than there are partitions, or correct source.partitions",
+            )
+        return ours
+
+    @property
+    def waits(self) -> bool:
+        """Whether a process without a partition waits to be stopped: one that ended would only be started again."""
+        return not isinstance(self.source, FiniteSource)
 
     def intake(self, partition: str) -> Intake:
         """Claim a partition and open it where its state ends."""
@@ -280,7 +298,7 @@ class Sink:
         """Hand an item to the lake; a commit may happen here."""
         self._lake.write(item)
         if item.ends_batch:
-            self._pipeline.gate.leave(item.resume.partition)
+            self._pipeline.gate.leave()
 
     def close(self) -> None:
         """Commit what is buffered and write the last states, unless the flow has failed.

@@ -47,7 +47,8 @@ def run_loop(pipeline: Pipeline, *, on_item: Callable[[Analysed], None] | None =
     try:
         with pipeline.failing():
             taken.extend((pipeline.intake(partition), pipeline.analysis()) for partition in pipeline.partitions())
-            while not pipeline.draining and any(not intake.finished for intake, _ in taken):
+            waits = not taken and pipeline.waits
+            while not pipeline.draining and (waits or any(not intake.finished for intake, _ in taken)):
                 idle = True
                 for intake, analysis in taken:
                     batch = intake.next()

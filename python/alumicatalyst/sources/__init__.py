@@ -53,7 +53,7 @@ class Source(Protocol):
     """Something that holds partitions of envelopes."""
 
     def partitions(self) -> list[str]:
-        """Return the full identities of the partitions that this process reads, sorted; may talk to the source."""
+        """Return the full identities of all partitions, sorted; may talk to the source."""
 
     def first_sequence(self, partition: str) -> int | None:
         """Return the oldest sequence number still held, None if there never was one: tells an expired log."""

@@ -7,7 +7,6 @@ over, is never mistaken for the one whose rows are stored.
 from __future__ import annotations
 
 import random
-import re
 import time
 from datetime import datetime
 from pathlib import Path
@@ -40,7 +39,6 @@ class EventHubsSource:
         hub: The hub's name, where the connection string has no EntityPath.
         consumer_group: The consumer group to read as.
         name: First part of the identity of every partition.
-        partitions: "all", a list of ids ("0,2"), or "ordinal/replicas".
         start: Where a partition without state begins: "earliest", "latest" or an RFC 3339 time.
         ca_file: PEM file of certificate authorities; empty: the public ones.
         batch_envelopes_max: Envelopes in a batch.
@@ -59,7 +57,6 @@ class EventHubsSource:
         hub: str = "",
         consumer_group: str = "$Default",
         name: str = "telemetry",
-        partitions: str = "all",
         start: str = "earliest",
         ca_file: str = "",
         batch_envelopes_max: int = 5_000,
@@ -71,7 +68,6 @@ class EventHubsSource:
             raise SettingsError(f"couldn't read source.ca_file: {ca_file}; name a PEM file of certificate authorities")
         self._hub = Hub(parse_connection_string(connection_string, hub, ca_file), consumer_group)
         self._name = name
-        self._wanted = _parse_partitions(partitions)
         self._start = _parse_start(start)
         self._properties = tuple(properties)
         self._limits = (batch_envelopes_max, batch_bytes_max, queue_batches_max)
@@ -84,7 +80,6 @@ class EventHubsSource:
             hub=settings.hub,
             consumer_group=settings.consumer_group,
             name=settings.name,
-            partitions=settings.partitions,
             start=settings.start,
             ca_file=settings.ca_file,
             batch_envelopes_max=settings.batch_envelopes_max,
@@ -94,25 +89,13 @@ class EventHubsSource:
         )
 
     def partitions(self) -> list[str]:
-        """Ask the hub for its partitions and return the identities of those that this process reads.
+        """Ask the hub for its partitions and return their identities.
 
         Raises:
-            SourceError: The hub cannot be reached or does not let us in, or a partition that the settings name is
-                not there.
+            SourceError: The hub cannot be reached or does not let us in.
         """
         created_ms, ids = self._ask(self._hub.properties)
         ids = sorted(ids, key=lambda each: (len(each), each))
-        if isinstance(self._wanted, tuple):
-            ordinal, replicas = self._wanted
-            ids = [each for index, each in enumerate(ids) if _ordinal_of(each, index) % replicas == ordinal]
-        elif self._wanted != "all":
-            missing = [each for each in self._wanted if each not in ids]
-            if missing:
-                raise SourceError(
-                    f"couldn't find partitions of hub {self._hub.name}: {', '.join(missing)}; it has {', '.join(ids)}: "
-                    "correct source.partitions"
-                )
-            ids = [each for each in ids if each in self._wanted]
         return [partition_id(self._name, created_ms, each) for each in ids]
 
     def first_sequence(self, partition: str) -> int | None:
@@ -175,23 +158,6 @@ class EventHubsSource:
                 _log.info("hub did not answer, asking again", hub=self._hub.name, error=text, attempt=attempt)
                 time.sleep(_WAIT_S * 2**attempt * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
         raise AssertionError("unreachable")
-
-
-def _ordinal_of(partition: str, index: int) -> int:
-    return int(partition) if partition.isdecimal() else index
-
-
-def _parse_partitions(text: str) -> Literal["all"] | tuple[int, int] | list[str]:
-    if text == "all":
-        return "all"
-    share = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
-    if share and int(share[1]) < int(share[2]):
-        return int(share[1]), int(share[2])
-    if re.fullmatch(r"[A-Za-z0-9._-]+(,[A-Za-z0-9._-]+)*", text):
-        return text.split(",")
-    raise SettingsError(
-        f"couldn't use source.partitions: {text!r}; allowed are 'all', ids such as '0,2', and 'ordinal/replicas'"
-    )
 
 
 def _parse_start(text: str) -> Literal["earliest", "latest"] | datetime:
