@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from alumicatalyst.errors import StateError
-from alumicatalyst.lake import doctor_sql, journal, query, state, tables
+from alumicatalyst.lake import account, doctor_sql, journal, query, state, tables
 from alumicatalyst.lake.fault import reported
 from alumicatalyst.lake.record import dictionary_path
-from alumicatalyst.lake.table import CLAIM_PREFIX, JOURNAL_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,9 +74,9 @@ def _examine(lake: Lake, contents: dict[str, Contents]) -> Report:
     if files.wrong:
         checks = [files, *(Check(name) for name in (*doctor_sql.CHECKS, _CONTINUOUS, _KEPT))]
     else:
-        losses = _losses(lake)
+        losses = account.losses(lake)
         with query.connect(lake, contents) as connection:
-            doctor_sql.prepare(connection, _marks(contents), losses)
+            doctor_sql.prepare(connection, _marks(contents), losses, _expired(contents))
             checks = [files, *(_ask(connection, name, sql) for name, sql in doctor_sql.CHECKS.items())]
             checks += [_continuity(lake, connection, losses), _dictionaries(lake, connection)]
             partitions = _partitions(lake, connection)
@@ -133,15 +131,14 @@ def _marks(contents: dict[str, Contents]) -> list[tuple[str, str, int]]:
     return [
         (name, partition, mark)
         for name in (*tables.ROW_TABLES, "batches")
-        for partition, mark in contents[name].snapshot.transactions.items()
-        if not partition.startswith((CLAIM_PREFIX, JOURNAL_PREFIX))
+        for partition, mark in account.marks(contents[name].snapshot.transactions).items()
     ]
 
 
-def _losses(lake: Lake) -> list[tuple[str, int, int]]:
-    """Return what the journal says was lost: partition, the mark before, and from where it went on."""
-    rows = lake.table("journal").select("SELECT partition, after_sequence, body FROM journal WHERE kind = 'state_loss'")
-    return [(row["partition"], int(json.loads(row["body"])["mark"]), row["after_sequence"]) for row in rows]
+def _expired(contents: dict[str, Contents]) -> dict[tuple[str, str], int]:
+    return {
+        key: count for each in contents.values() for key, count in account.expired(each.snapshot.transactions).items()
+    }
 
 
 def _continuity(lake: Lake, connection: duckdb.DuckDBPyConnection, losses: list[tuple[str, int, int]]) -> Check:

@@ -4,33 +4,35 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pyarrow as pa
+from alumicatalyst.lake import account
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import duckdb
+
+    from alumicatalyst.lake.account import Loss
 
 
 def prepare(
     connection: duckdb.DuckDBPyConnection,
     marks: Sequence[tuple[str, str, int]],
-    losses: Sequence[tuple[str, int, int]],
+    losses: Sequence[Loss],
+    expired: Mapping[tuple[str, str], int],
 ) -> None:
-    """Make the helper tables that the questions use: `marks`, `lost`, `sealed`, and the rows up to the seal.
+    """Make the helper tables that the questions use: `marks`, `lost`, `expired`, `sealed`, and the rows up to the seal.
 
     Args:
         connection: With the lake's tables as views.
         marks: Table, partition, mark.
-        losses: Partition, mark before the loss, sequence number after which the partition went on.
+        losses: What was lost.
+        expired: How many rows have expired, by partition and what they count as.
     """
-    for name, rows, columns in (
-        ("marks", marks, {"tbl": pa.string(), "partition": pa.string(), "mark": pa.int64()}),
-        ("lost", losses, {"partition": pa.string(), "mark": pa.int64(), "after": pa.int64()}),
-    ):
-        arrays = [pa.array([row[at] for row in rows], kind) for at, kind in enumerate(columns.values())]
-        connection.register(f"given_{name}", pa.table(arrays, names=list(columns)))
-        connection.execute(f"CREATE TEMP TABLE {name} AS FROM given_{name}")
+    columns = {"tbl": "VARCHAR", "partition": "VARCHAR", "mark": "BIGINT"}
+    account.give(connection, "marks", columns, marks)
+    account.give_losses(connection, losses)
+    gone = [(partition, what, count) for (partition, what), count in expired.items()]
+    account.give(connection, "expired", {"partition": "VARCHAR", "what": "VARCHAR", "n": "BIGINT"}, gone)
     connection.execute(
         "CREATE TEMP TABLE sealed AS SELECT partition, max(last_sequence) AS mark FROM batches GROUP BY 1"
     )
@@ -38,9 +40,7 @@ def prepare(
         connection.execute(
             f"""CREATE TEMP VIEW sealed_{name} AS
             SELECT t.* FROM {name} t JOIN sealed s USING (partition)
-            WHERE t.sequence_number <= s.mark AND NOT EXISTS (
-                FROM lost l
-                WHERE l.partition = t.partition AND t.sequence_number > l.mark AND t.sequence_number <= l.after)"""  # noqa: S608 own names
+            WHERE t.sequence_number <= s.mark AND NOT {account.IS_LOST}"""  # noqa: S608 own names
         )
 
 
@@ -51,16 +51,19 @@ WITH expected AS (
             sum(rows_rejected) AS rejected, sum(rows_windows) AS windows, sum(rows_alarms) AS alarms
         FROM batches GROUP BY partition
     ) ON COLUMNS(* EXCLUDE (partition)) INTO NAME what VALUE n
-), found AS (
+), stored AS (
     SELECT partition, outcome AS what, count(*) AS n FROM sealed_readings GROUP BY ALL
     UNION ALL SELECT partition, 'rejected', count(*) FROM sealed_rejected GROUP BY ALL
     UNION ALL SELECT partition, 'windows', count(*) FROM sealed_windows GROUP BY ALL
     UNION ALL SELECT partition, 'alarms', count(*) FROM sealed_alarms GROUP BY ALL
+), found AS (
+    SELECT partition, what, coalesce(s.n, 0)::BIGINT AS n, coalesce(g.n, 0) AS gone
+    FROM stored s FULL JOIN expired g USING (partition, what)
 )
 SELECT partition || ': batches counts ' || coalesce(e.n, 0)::BIGINT || ' ' || what || ', stored are '
-    || coalesce(f.n, 0)::BIGINT AS detail
+    || coalesce(f.n, 0) || CASE WHEN f.gone > 0 THEN ', expired ' || f.gone ELSE '' END AS detail
 FROM expected e FULL JOIN found f USING (partition, what)
-WHERE coalesce(e.n, 0) <> coalesce(f.n, 0)
+WHERE coalesce(e.n, 0) <> coalesce(f.n, 0) + coalesce(f.gone, 0)
 """
 
 _SUMS = """
