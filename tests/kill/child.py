@@ -4,11 +4,20 @@
 
     logs      file of the partitions' logs (pickle: partition -> envelopes); "" for the source that the settings name
     diary     file to which each step is appended; it outlives the process
-    point     where to die, as "commit:batches after 2": before, inside or after the n-th of these calls; "" lives on
+    point     where to die, as "commit:batches after 2" (see `tests/kill/points.py`); "" lives on
     quota     envelopes handed out per partition before the source goes quiet; 0 for all, and then its end
     meter     file whose size is the quota, so that it can be raised; "" for none
     pace_s    seconds between batches of a partition
     stays     whether the source goes on, silently, behind its last envelope
+
+and, if they are to be other than usual:
+
+    until     how many envelopes of each log there are so far, as the quota, but counted from the log's beginning
+    known     how many of them were there before: those come in large batches, without a pause
+    since     how many of them the source has expired
+    quiet_s   how long it says nothing before it counts as quiet
+    clock     jumps of the wall clock, as [[0.0, 7200.0]]: seconds after the start, seconds by which it jumps
+    disk      the change of the disk before which the ledger dies (see `tests/ledger/disk.py`); -1 for none
 """
 
 from __future__ import annotations
@@ -18,78 +27,42 @@ import os
 import pickle
 import random
 import runpy
-import signal
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from tests.compare import batch_of
+from tests.kill.points import Diary, instrument
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     import pyarrow as pa
 
     from tests.logs import Envelope
 
-ORDER = json.loads(os.environ.get("KILL_CHILD", "{}"))
 HEARTBEAT_S = 0.05
-QUIET_S = 0.8
-
-
-def die() -> NoReturn:
-    """As if the power went: nothing is closed, nothing is written."""
-    os.kill(os.getpid(), signal.SIGKILL)
-    raise SystemExit("unreachable")
-
-
-class Diary:
-    """What the process did, written so that a kill cannot take it back."""
-
-    def __init__(self, path: str, point: str) -> None:
-        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-        self._calls: dict[str, int] = {}
-        self.name, self.place, number = point.split(" ") if point else ("", "", "0")
-        self.number = int(number)
-
-    def note(self, **what: Any) -> None:
-        os.write(self._file, (json.dumps(what) + "\n").encode())
-
-    def around(self, name: str, call: Callable[[], Any]) -> Any:
-        """Make a call, or die before or after it."""
-        self._calls[name] = self._calls.get(name, 0) + 1
-        due = name == self.name and self._calls[name] == self.number
-        if due and self.place == "before":
-            self.note(event="killed", at=name)
-            die()
-        result = call()
-        self.note(event="done", name=name)
-        if due and self.place == "after":
-            self.note(event="killed", at=name)
-            die()
-        return result
-
-    def is_inside(self, name: str) -> bool:
-        """Whether the next call of this name is to be cut short in its middle."""
-        return name == self.name and self.place == "inside" and self._calls.get(name, 0) == self.number
+USUAL = {"until": 0, "known": 0, "since": 0, "quiet_s": 0.8, "clock": [], "disk": -1}
 
 
 class LogSource:
     """The logs of the tests as a source; how they are cut into batches differs in every run."""
 
-    def __init__(self, logs: dict[str, list[Envelope]], diary: Diary) -> None:
-        self._logs, self._diary = logs, diary
+    def __init__(self, logs: dict[str, list[Envelope]], order: Mapping[str, Any], diary: Diary) -> None:
+        self._logs, self._order, self._diary = logs, order, diary
 
     def partitions(self) -> list[str]:
         return sorted(self._logs)
 
     def first_sequence(self, partition: str) -> int | None:
-        return self._logs[partition][0].sequence_number
+        return self._logs[partition][self._order["since"]].sequence_number
 
     def open(self, partition: str, after: int, owner_level: int) -> LogReader:
         self._diary.note(event="opened", partition=partition, after=after, claim=owner_level)
-        return LogReader(partition, [e for e in self._logs[partition] if e.sequence_number > after], self._diary)
+        log = self._logs[partition]
+        start = next((at for at, e in enumerate(log) if e.sequence_number > after), len(log))
+        return LogReader(partition, log, max(start, self._order["since"]), self._order, self._diary)
 
     def input(self) -> dict[str, Any]:
         return {}
@@ -101,32 +74,43 @@ class LogSource:
 class LogReader:
     queued = 0
 
-    def __init__(self, partition: str, log: list[Envelope], diary: Diary) -> None:
-        self._partition, self._log, self._diary = partition, log, diary
-        self._at = 0
+    def __init__(
+        self, partition: str, log: list[Envelope], start: int, order: Mapping[str, Any], diary: Diary
+    ) -> None:
+        self._partition, self._log, self._order, self._diary = partition, log, order, diary
+        self._start = self._at = start
         self._next_s = 0.0
         self._quiet_s = 0.0
         self._random = random.SystemRandom()
 
     @property
     def finished(self) -> bool:
-        return self._at == len(self._log) and not ORDER["stays"]
+        return self._at == len(self._log) and not self._order["stays"]
+
+    def _end(self) -> int:
+        """Up to where there is something to hand out."""
+        if self._order["until"]:
+            return min(int(self._order["until"]), len(self._log))
+        meter = self._order["meter"]
+        quota = Path(meter).stat().st_size if meter else self._order["quota"] or len(self._log)
+        return min(self._start + int(quota), len(self._log))
 
     def take(self) -> pa.RecordBatch | None:
         now = time.monotonic()
         if now < self._next_s or self.finished:
             return None
-        quota = Path(ORDER["meter"]).stat().st_size if ORDER["meter"] else ORDER["quota"] or len(self._log)
-        given_all = self._at >= quota
+        end = self._end()
+        given_all = self._at >= end
         if given_all and not self._quiet_s:
-            self._quiet_s = now + QUIET_S
+            self._quiet_s = now + self._order["quiet_s"]
         elif self._quiet_s and now > self._quiet_s:
             self._diary.note(event="quiet")
-        self._next_s = now + (HEARTBEAT_S if given_all else ORDER["pace_s"])
-        size = 0 if given_all else self._random.randint(0, 25)
-        if ORDER["meter"]:
-            size = min(size, quota - self._at)
-        taken = self._log[self._at : self._at + size]
+        size = min(0 if given_all else self._random.randint(0, 25), end - self._at)
+        if self._at + 25 < self._order["known"]:
+            size = min(self._random.randint(0, 400), self._order["known"] - self._at)
+        else:
+            self._next_s = now + (HEARTBEAT_S if given_all else self._order["pace_s"])
+        taken = self._log[self._at : self._at + max(0, size)]
         self._at += len(taken)
         if taken:
             numbers = sorted({envelope.sequence_number for envelope in taken})
@@ -140,64 +124,27 @@ class LogReader:
         pass
 
 
-def instrument(diary: Diary) -> None:
-    """Put the points around the lake's writes and the posts to the API."""
-    from alumicatalyst.lake.store import LocalStore
-    from alumicatalyst.lake.table import Table
-    from alumicatalyst.sinks.alerts_client import ApiFailure, Client
-
-    commit, put, create = Table.commit, LocalStore.put, LocalStore.create_if_absent
-    write_temporary = LocalStore._write_temporary
-
-    def commit_at(self: Table, snapshot: Any, actions: Any, transactions: Any, metadata: Any) -> None:
-        name = f"{'commit' if actions else 'claim'}:{self.name}"
-        diary.around(name, lambda: commit(self, snapshot, actions, transactions, metadata))
-
-    def put_at(self: LocalStore, path: str, data: bytes) -> None:
-        diary.around(f"put:{path.split('/', maxsplit=1)[0]}", lambda: put(self, path, data))
-
-    def create_at(self: LocalStore, path: str, data: bytes) -> bool:
-        return bool(diary.around(f"create:{path.split('/', maxsplit=1)[0]}", lambda: create(self, path, data)))
-
-    def write_half(self: LocalStore, target: Path, data: bytes) -> Path:
-        folder = target.relative_to(self.root).parts[0]
-        if diary.is_inside(f"put:{folder}") or diary.is_inside(f"create:{folder}"):
-            write_temporary(self, target, data[: len(data) // 2])
-            diary.note(event="killed", at=f"half of {folder}")
-            die()
-        return write_temporary(self, target, data)
-
-    def post_at(self: Client, post: Any) -> Any:
-        name = f"{'refill' if post.committed else 'post'}:{post.kind}"
-        try:
-            return diary.around(name, lambda: call(self, post))
-        except ApiFailure:
-            diary.note(event="failed", name=name)
-            raise
-
-    def tell_at(self: Client, partition: str, *rest: Any) -> Any:
-        return diary.around("post:commits", lambda: tell(self, partition, *rest))
-
-    call, tell = Client.post, Client.post_commit
-    Client.post, Client.post_commit = post_at, tell_at  # type: ignore[method-assign, assignment]
-    Table.commit = commit_at  # type: ignore[method-assign]
-    LocalStore.put = put_at  # type: ignore[method-assign]
-    LocalStore.create_if_absent = create_at  # type: ignore[method-assign]
-    LocalStore._write_temporary = write_half  # type: ignore[method-assign]
-
-
-def main(runner: str) -> None:
-    diary = Diary(ORDER["diary"], ORDER["point"])
+def live(order: Mapping[str, Any], runner: str) -> None:
+    """Be the child: what is ordered is put in place, then the program runs as it always does."""
+    order = USUAL | dict(order)
+    diary = Diary(order["diary"], order["point"])
     diary.note(event="started", runner=runner)
     instrument(diary)
+    if order["clock"]:
+        from tests.kill.clock import jump
 
-    if ORDER["logs"]:
+        jump(order["clock"])
+    if order["disk"] >= 0:
+        from tests.ledger.disk import die_at
+
+        die_at(order["disk"])
+    if order["logs"]:
         import alumicatalyst.dictionary
         import alumicatalyst.sources.selection
         from alumicatalyst._core import Dictionary
 
-        logs = pickle.loads(Path(ORDER["logs"]).read_bytes())
-        alumicatalyst.sources.selection.source_of = lambda *_: LogSource(logs, diary)
+        logs = pickle.loads(Path(order["logs"]).read_bytes())
+        alumicatalyst.sources.selection.source_of = lambda *_: LogSource(logs, order, diary)
         alumicatalyst.dictionary.load = lambda path: Dictionary.from_json(Path(path).read_text())
 
     match runner.split():
@@ -212,4 +159,4 @@ def main(runner: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    live(json.loads(os.environ["KILL_CHILD"]), sys.argv[1])

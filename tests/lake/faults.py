@@ -37,15 +37,15 @@ class Faults:
         self.met: list[str] = []
         commit, put_files, put_state = Table.commit, lake_commit.put_files, state.put
 
-        def commit_step(table: Table, snapshot: Any, actions: Any, transactions: Any, metadata: Any) -> None:
+        def commit_step(table: Table, *given: Any) -> None:
             # Claims and the journal have faults of their own; a flush's commits name their ranges.
-            if "ranges" in metadata:
-                self._step(f"commit {table.name}", lambda: commit(table, snapshot, actions, transactions, metadata))
+            if "ranges" in given[3]:
+                self._step(f"commit {table.name}", lambda: commit(table, *given))
             else:
-                commit(table, snapshot, actions, transactions, metadata)
+                commit(table, *given)
 
-        def put_step(store: Any, table: str, encoded: Any) -> Any:
-            return self._step(f"put {table}", lambda: put_files(store, table, encoded))
+        def put_step(store: Any, table: str, encoded: Any, at: int) -> Any:
+            return self._step(f"put {table}", lambda: put_files(store, table, encoded, at))
 
         def state_step(store: Any, partition: str, number: int, data: bytes) -> None:
             self._step("state", lambda: put_state(store, partition, number, data))

@@ -161,9 +161,10 @@ def test_a_store_that_cannot_be_read_is_a_clear_error(lake: Lake, monkeypatch: p
     def down(*_: object) -> None:
         raise OSError("the network is unreachable\nwith many details")
 
-    monkeypatch.setattr(type(lake.store), "get", down)
     fresh = Lake.open(lake.store.root)
+    monkeypatch.setattr(type(lake.store), "get", down)
     for act in (
+        lambda: Lake.open(lake.store.root),
         lambda: take(fresh),
         lambda: fresh.dictionary("abc"),
         lambda: fresh.state(plant.PARTITION, 3),

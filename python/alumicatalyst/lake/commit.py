@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 from alumicatalyst import metrics
 from alumicatalyst.errors import AlumicatalystError, ClaimLost, LakeError
 from alumicatalyst.lake.fault import first_line
+from alumicatalyst.lake.log import now_ms
 from alumicatalyst.lake.tables import leaf_schema_sha256
 from alumicatalyst.log import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
-
-    from deltalake.transaction import AddAction
 
     from alumicatalyst.lake.encode import EncodedFile
     from alumicatalyst.lake.store import Store
@@ -63,12 +62,25 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """Data files that are in the store and wait for their commit."""
+    """Data files that are in the store and wait for their commit.
 
-    actions: list[AddAction] = field(default_factory=list)
-    files: list[dict[str, Any]] = field(default_factory=list)
-    rows: int = 0
-    size: int = 0
+    Attributes:
+        actions: That add them to the table.
+        files: What commitInfo says of them.
+        rows: How many they hold.
+        size: How many bytes they have.
+        at: The version that was known when they were put.
+    """
+
+    actions: list[dict[str, Any]]
+    files: list[dict[str, Any]]
+    rows: int
+    size: int
+    at: int
+
+    def may_be_gone(self, snapshot: Snapshot) -> bool:
+        """Whether vacuum may have taken them for left over: then the rows are put again, under names of their own."""
+        return snapshot.vacuumed > self.at
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,19 +91,28 @@ class Plan:
         transactions: Application id to version.
         put: The files, already in the store.
         metadata: For commitInfo, `files` aside.
+        actions: Further actions, as the Delta log writes them.
+        operation: What the commit calls itself.
     """
 
     transactions: Mapping[str, int]
     put: Put | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    actions: Sequence[Mapping[str, Any]] = ()
+    operation: str = "WRITE"
 
 
-def put_files(store: Store, table: str, encoded: Sequence[EncodedFile]) -> Put:
-    """Put encoded files under names that nobody has used; without a commit they are orphans that no reader sees."""
-    from deltalake.transaction import AddAction
+def put_files(store: Store, table: str, encoded: Sequence[EncodedFile], at: int) -> Put:
+    """Put encoded files under names that nobody has used; without a commit they are orphans that no reader sees.
 
+    Args:
+        store: The lake's store.
+        table: The table.
+        encoded: The files.
+        at: The newest version of the table that is known.
+    """
     started = time.perf_counter()
-    actions: list[AddAction] = []
+    actions: list[dict[str, Any]] = []
     files: list[dict[str, Any]] = []
     for each in encoded:
         name = f"part-{each.batch.hex}.parquet"
@@ -99,16 +120,15 @@ def put_files(store: Store, table: str, encoded: Sequence[EncodedFile]) -> Put:
         if each.day is not None:
             name, values = f"date={each.day.isoformat()}/{name}", {"date": each.day.isoformat()}
         store.put(f"{table}/{name}", each.data)
-        actions.append(
-            AddAction(
-                path=name,
-                size=len(each.data),
-                partition_values=values,
-                modification_time=int(time.time() * 1000),
-                data_change=True,
-                stats=each.statistics,
-            )
-        )
+        add = {
+            "path": name,
+            "partitionValues": values,
+            "size": len(each.data),
+            "modificationTime": now_ms(),
+            "dataChange": True,
+            "stats": each.statistics,
+        }
+        actions.append({"add": add})
         files.append(
             {
                 "path": name,
@@ -120,7 +140,7 @@ def put_files(store: Store, table: str, encoded: Sequence[EncodedFile]) -> Put:
             }
         )
     metrics.STAGE_SECONDS.labels("put").observe(time.perf_counter() - started)
-    return Put(actions, files, sum(each.rows for each in encoded), sum(len(each.data) for each in encoded))
+    return Put(actions, files, sum(each.rows for each in encoded), sum(len(each.data) for each in encoded), at)
 
 
 def append(
@@ -164,12 +184,12 @@ def append(
                 if put is not None:
                     metadata |= {"files": put.files, "leaf_schema": leaf_schema_sha256(table.name)}
                 refused_at = snapshot.version
-                table.commit(snapshot, put.actions if put else [], planned.transactions, metadata)
+                actions = [*(put.actions if put else []), *planned.actions]
+                table.commit(snapshot, actions, planned.transactions, metadata, planned.operation)
             except AlumicatalystError:
                 raise
             except Exception as error:  # noqa: BLE001 whatever it was, the log says what became of the commit
                 failure = error
-                table.forget()
                 _log.debug("commit tried again", table=table.name, attempt=attempt, error=first_line(error))
                 continue
         if put is not None:

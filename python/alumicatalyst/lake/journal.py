@@ -85,7 +85,8 @@ def write(table: Table, partition: str, claim: int, row: JournalRow, retry: Retr
                 f"couldn't append to the journal of {partition}: its last ordinal is {last}, not {row.ordinal - 1}; "
                 "the table was rolled back, restore it"
             )
-        put = put or put_files(table.store, table.name, encode("journal", [batch]))
+        if put is None or put.may_be_gone(snapshot):
+            put = put_files(table.store, table.name, encode("journal", [batch]), snapshot.version)
         return Plan({JOURNAL_PREFIX + partition: row.ordinal}, put)
 
     return append(table, {partition: claim}, next_ordinal, retry, f"a journal row ({row.kind})")

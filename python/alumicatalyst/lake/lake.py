@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Self
 
 from alumicatalyst.errors import LakeError
-from alumicatalyst.lake import journal, state, tables
+from alumicatalyst.lake import claim, journal, state, tables
 from alumicatalyst.lake.commit import Retry
 from alumicatalyst.lake.fault import reported
 from alumicatalyst.lake.journal import JournalRow
@@ -13,7 +13,7 @@ from alumicatalyst.lake.record import DictionaryLike, dictionary_path
 from alumicatalyst.lake.resume import Accept, Resume, resume
 from alumicatalyst.lake.start import Held
 from alumicatalyst.lake.store import Store, open_store
-from alumicatalyst.lake.table import Table
+from alumicatalyst.lake.table import Table, TableMissing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -58,11 +58,9 @@ class Lake:
             LakeError: The store or a table cannot be opened.
         """
         store = open_store(uri, credential=credential, storage_options=storage_options, create=create)
-        if create:
-            tables.create_tables(store)
-        else:
-            tables.check_tables(store)
-        return cls(store, Retry(draining=draining))
+        lake = cls(store, Retry(draining=draining))
+        claim.together(lambda table: _open(table, create=create), [lake.table(name) for name in tables.SPECS])
+        return lake
 
     def table(self, name: str) -> Table:
         """Return the handle of a table."""
@@ -142,3 +140,16 @@ class Lake:
             row = JournalRow(len(rows), after_sequence, kind, body)
             journal.write(table, resume.partition, resume.claim, row, self.retry)
             return row
+
+
+def _open(table: Table, *, create: bool) -> None:
+    """Look at a table, or make it; several processes may do so at once, and one of them does."""
+    with reported(f"open the table {table.name} of {table.store.root}"):
+        try:
+            table.refresh()
+        except TableMissing:
+            if not create:
+                raise
+            table.create(tables.first_commit(table.spec))
+            table.refresh()
+        tables.check_schema(table.spec, table.metadata(), table.store.root)

@@ -1,30 +1,45 @@
-"""A handle on one Delta table: its marks and claims as of one snapshot, and a commit that succeeds on that one only."""
+"""A handle on one Delta table: its log as of one version, and a commit that succeeds right after that one only."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from alumicatalyst import metrics
+from alumicatalyst.errors import LakeError
+from alumicatalyst.lake import checkpoint, log
+from alumicatalyst.lake.fault import first_line
+from alumicatalyst.lake.log import LogState
 from alumicatalyst.lake.tables import CHECKPOINT_INTERVAL
+from alumicatalyst.log import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from deltalake import DeltaTable
-    from deltalake.transaction import AddAction
-
     from alumicatalyst.lake.store import Store
     from alumicatalyst.lake.tables import TableSpec
 
-REOPEN_COMMITS = 400
-"""Commits after which the handle is opened anew: one that is only ever updated has been seen to grow."""
-
 CLAIM_PREFIX = "claim/"
 JOURNAL_PREFIX = "journal/"
+
+LOOK_S_MAX = 60.0
+"""Seconds after which a look at the log's end is not believed any more. Maintenance trims nothing younger than an hour,
+so within them the version after the newest one can only be missing because nobody has committed it."""
+
+_log = get_logger(__name__)
+
+
+class TableMissing(LakeError):
+    """There is no Delta table."""
+
+
+class NotNext(Exception):
+    """Another process has committed this version, or we ourselves without having heard of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +49,12 @@ class Snapshot:
     Attributes:
         version: The Delta version.
         transactions: The latest version of every application id up to then.
+        vacuumed: No file that was put when this version was known or later can have been taken by vacuum.
     """
 
     version: int
     transactions: Mapping[str, int]
+    vacuumed: int = field(default=-1, compare=False)
 
     def mark(self, partition: str) -> int:
         """Return the last sequence number committed for a partition, -1 for none."""
@@ -72,10 +89,8 @@ class Contents:
 class Table:
     """One table, shared by the threads of a process; `lock` is held from a snapshot to the commit on it.
 
-    delta-rs accepts any application transaction version, an old one too: what keeps rows from being committed twice is
-    that marks are read from a snapshot, and that a commit is refused unless it is the very next after it. The
-    transactions are therefore followed here, commit by commit, in step with the handle's version; delta-rs would read
-    the whole log tail for each of them.
+    Delta lets a writer say that it has seen up to version n of a table and now makes n + 1, by a file that only one
+    writer can create. Marks and claims are read from n, so nothing is committed on anything that was not looked at.
     """
 
     def __init__(self, store: Store, spec: TableSpec) -> None:
@@ -83,179 +98,195 @@ class Table:
         self.spec = spec
         self.name = spec.name
         self.lock = threading.RLock()
-        self._handle: DeltaTable | None = None
-        self._schema: Any = None
-        self._known = -1
-        self._transactions: dict[str, int] = {}
-        self._commits = 0
-        self._options: dict[str, str] = {}
+        self._state: LogState | None = None
+        self._looked_s = 0.0
+
+    # ------------------------------------------------------------------ looking
 
     def refresh(self) -> Snapshot:
-        """Bring the handle to the newest version and return what it says."""
+        """Read the commits that are new, and return what the newest version says.
+
+        Raises:
+            TableMissing: There is no table.
+            LakeError: Its log cannot be read.
+        """
         with self.lock:
-            handle = self._open_or_update()
-            anew = self._known < 0 or handle.version() < self._known
+            state, self._state = self._state or self._begin(), None
             while True:
-                version = handle.version()
-                if anew:
-                    # The first look, or a table that has become shorter: nothing known before holds.
-                    self._known, self._transactions = -1, {}
-                    if not self._read_checkpoint(version):
-                        handle.update_incremental()
-                        continue
+                looked_s = _clock_s()
                 try:
-                    for each in range(self._known + 1, version + 1):
-                        self._transactions.update(_transactions_of(self._commit_lines(each)))
-                        self._known = each
-                except FileNotFoundError:
-                    if anew:
-                        raise
-                    # Maintenance has trimmed the log past the last look: start from a checkpoint.
-                    anew = True
-                    continue
-                return Snapshot(version, dict(self._transactions))
+                    data = self._read(state.version + 1)
+                    if data is not None:
+                        state.apply(state.version + 1, data, self.name)
+                        continue
+                    if self._is_there(state.version):
+                        break
+                except LakeError:
+                    raise  # A commit that is damaged: what it has left half done is forgotten.
+                except BaseException:
+                    self._state = state  # The store failed; what was read before stays known.
+                    raise
+                # The table is older than it was, or was trimmed beyond what was known.
+                state = self._begin()
+            self._state, self._looked_s = state, looked_s
+            return self.known()
 
     def known(self) -> Snapshot:
         """Return what was known at the last look or commit, without asking the store."""
         with self.lock:
-            return Snapshot(self._known, dict(self._transactions))
+            state = self._state or LogState()
+            versions = {app: int(action["version"]) for app, action in state.transactions.items()}
+            return Snapshot(state.version, versions, state.vacuumed)
 
-    def commit(
-        self,
-        snapshot: Snapshot,
-        actions: Sequence[AddAction],
-        transactions: Mapping[str, int],
-        metadata: Mapping[str, Any],
-    ) -> None:
-        """Commit files and transactions as the version right after a snapshot, or fail.
-
-        Any error leaves open whether the commit was made: the caller refreshes and finds out from its marks.
-        """
-        from deltalake import CommitProperties, Transaction
-
+    def files(self) -> dict[str, dict[str, Any]]:
+        """Return the add action of every file of the last known version, by path."""
         with self.lock:
-            handle = self._handle
-            if handle is None or handle.version() != snapshot.version:
-                raise RuntimeError(f"the handle of {self.name} is not at version {snapshot.version} any more")
-            started = time.perf_counter()
-            # THE COMMIT POINT of this table: one conditional write of the log's next entry. Without retries delta-rs
-            # cannot move it behind a commit that nobody has checked.
-            handle.create_write_transaction(
-                list(actions),
-                "append",
-                self._schema,
-                self.spec.partition_by,
-                commit_properties=CommitProperties(
-                    app_transactions=[Transaction(each, version) for each, version in transactions.items()],
-                    custom_metadata=dict(metadata),
-                    max_commit_retries=0,
-                ),
-            )
-            version = snapshot.version + 1
-            self._sync(version)
-            self._known = version
-            self._transactions.update(transactions)
-            self._commits += 1
-            metrics.STAGE_SECONDS.labels("commit").observe(time.perf_counter() - started)
-            metrics.LAKE_COMMITS.labels(self.name).inc()
+            return dict(self._known_state().files)
 
-    def forget(self) -> None:
-        """Drop the handle after an error that may have left it in an unknown condition."""
+    def removed(self) -> dict[str, dict[str, Any]]:
+        """Return the remove action of every file that was removed of late, by path."""
         with self.lock:
-            self._handle = None
+            return dict(self._known_state().removed)
+
+    def metadata(self) -> dict[str, Any]:
+        """Return the table's metaData action."""
+        with self.lock:
+            return dict(self._known_state().metadata)
+
+    def protocol(self) -> dict[str, Any]:
+        """Return the table's protocol action."""
+        with self.lock:
+            return dict(self._known_state().protocol)
+
+    def contents(self) -> Contents:
+        """Return the newest snapshot and its data files, both of the same version."""
+        with self.lock:
+            snapshot, files = self.refresh(), self.files().values()
+        return Contents(
+            snapshot,
+            [unquote(each["path"]) for each in files],
+            [int(each["size"]) for each in files],
+            sum(json.loads(each.get("stats") or "{}").get("numRecords", 0) for each in files),
+        )
 
     def select(self, query: str) -> list[dict[str, Any]]:
         """Run a query over the newest version of this table, under its own name; for results of a few rows."""
         import pyarrow as pa
-        from deltalake import QueryBuilder
+        from deltalake import DeltaTable, QueryBuilder
 
-        with self.lock:
-            reader = QueryBuilder().register(self.name, self._open_or_update()).execute(query)
-            rows: list[dict[str, Any]] = pa.RecordBatchReader.from_stream(reader).read_all().to_pylist()
+        table = DeltaTable(f"{self.store.root}/{self.name}", storage_options=self.store.options())
+        reader = QueryBuilder().register(self.name, table).execute(query)
+        rows: list[dict[str, Any]] = pa.RecordBatchReader.from_stream(reader).read_all().to_pylist()
         return rows
-
-    def contents(self) -> Contents:
-        """Return the newest snapshot and its data files, both of the same version."""
-        import pyarrow as pa
-
-        with self.lock:
-            snapshot = self.refresh()
-            handle = self._handle
-            if handle is None:
-                raise RuntimeError(f"the handle of {self.name} is gone")
-            actions = pa.table(handle.get_add_actions(flatten=True))
-            return Contents(
-                snapshot,
-                actions.column("path").to_pylist(),
-                actions.column("size_bytes").to_pylist(),
-                sum(rows or 0 for rows in actions.column("num_records").to_pylist()),
-            )
 
     def commit_infos(self) -> Iterator[dict[str, Any]]:
         """Yield the commitInfo of every commit that the log still holds, oldest first."""
-        folder = f"{self.name}/_delta_log"
-        for path, _ in self.store.list(folder):
-            name = path.rpartition("/")[2]
-            if len(name) == 25 and name.endswith(".json") and name[:20].isdigit():
-                for line in self.store.get(path).splitlines():
+        for path, _ in self.store.list(f"{self.name}/{log.FOLDER}"):
+            if log.version_of(path) is not None:
+                for line in self.store.get(path).split(b"\n"):
                     if line.startswith(b'{"commitInfo"'):
                         yield json.loads(line)["commitInfo"]
 
-    def _open_or_update(self) -> DeltaTable:
-        from deltalake import DeltaTable
+    # ------------------------------------------------------------------ committing
 
-        options = self.store.options()
-        if self._handle is None or self._commits >= REOPEN_COMMITS or options != self._options:
-            self._handle = None
-            handle = DeltaTable(f"{self.store.root}/{self.name}", storage_options=options)
-            self._schema, self._commits, self._options = handle.schema(), 0, options
-            self._handle = handle
-        else:
-            self._handle.update_incremental()
-        return self._handle
+    def create(self, first_commit: bytes) -> bool:
+        """Commit version 0, which makes the table; False if another process has."""
+        return self.store.create_if_absent(log.commit_path(self.name, 0), first_commit)
 
-    def _read_checkpoint(self, version: int) -> bool:
-        """Start from the last checkpoint, if there is one; False if it is newer than the handle's version."""
-        import pyarrow as pa
-        import pyarrow.parquet as pq
+    def commit(
+        self,
+        snapshot: Snapshot,
+        actions: Sequence[Mapping[str, Any]],
+        transactions: Mapping[str, int],
+        metadata: Mapping[str, Any],
+        operation: str = "WRITE",
+    ) -> None:
+        """Commit actions and transactions as the version right after a snapshot, or fail.
 
-        folder = f"{self.name}/_delta_log"
+        Any error leaves open whether the commit was made: the caller refreshes and finds out from its marks.
+
+        Raises:
+            NotNext: The version is there already.
+        """
+        with self.lock:
+            state = self._known_state()
+            if state.version != snapshot.version:
+                raise RuntimeError(f"{self.name} was looked at again, it is not at version {snapshot.version} any more")
+            started = time.perf_counter()
+            version = snapshot.version + 1
+            told = [log.transaction(app, number) for app, number in transactions.items()]
+            data = log.encode([log.commit_info(operation, metadata), *told, *actions])
+            # THE COMMIT POINT of this table: the log's next entry, which only one process can make, and which is
+            # durable when it is made.
+            if not self.store.create_if_absent(log.commit_path(self.name, version), data):
+                raise NotNext(f"version {version} was committed by another process")
+            if _clock_s() - self._looked_s > LOOK_S_MAX and not self._is_there(snapshot.version):
+                # This process slept for so long that the log was trimmed beyond what it knew, and what it made stands
+                # where nobody looks. Trimming goes upwards: had the version been trimmed, so had the one before it.
+                self._state = None
+                raise NotNext(f"version {version} was committed and trimmed before")
+            state.apply(version, data, self.name)
+            self._looked_s = _clock_s()
+            metrics.STAGE_SECONDS.labels("commit").observe(time.perf_counter() - started)
+            metrics.LAKE_COMMITS.labels(self.name).inc()
+            if (version + 1) % CHECKPOINT_INTERVAL == 0:
+                self._write_checkpoint(state)
+
+    def _write_checkpoint(self, state: LogState) -> None:
+        """Save readers the commits up to here. Without it they have more to read, and that is all."""
+        started = time.perf_counter()
         try:
-            last = json.loads(self.store.get(f"{folder}/_last_checkpoint"))
+            data, pointer = checkpoint.encode(state)
+            self.store.put(log.checkpoint_path(self.name, state.version), data)
+            # Readers are pointed to it once it is durable.
+            self.store.put(f"{self.name}/{log.FOLDER}/{log.LAST_CHECKPOINT}", pointer)
+        except Exception as error:  # noqa: BLE001 the commit stands, and the next checkpoint is tried in its turn
+            _log.warning("checkpoint not written", table=self.name, version=state.version, error=first_line(error))
+        metrics.STAGE_SECONDS.labels("checkpoint").observe(time.perf_counter() - started)
+
+    # ------------------------------------------------------------------ the log in the store
+
+    def _known_state(self) -> LogState:
+        if self._state is None:
+            raise RuntimeError(f"{self.name} was not looked at")
+        return self._state
+
+    def _read(self, version: int) -> bytes | None:
+        try:
+            return self.store.get(log.commit_path(self.name, version))
         except FileNotFoundError:
-            return True
-        at, parts = int(last["version"]), last.get("parts")
-        if at > version:
-            return False
-        names = (
-            [f"{at:020d}.checkpoint.{part:010d}.{parts:010d}.parquet" for part in range(1, parts + 1)]
-            if parts
-            else [f"{at:020d}.checkpoint.parquet"]
-        )
-        for name in names:
-            data = pa.BufferReader(self.store.get(f"{folder}/{name}"))
-            for row in pq.read_table(data, columns=["txn"]).column("txn").drop_null().to_pylist():
-                self._transactions[row["appId"]] = row["version"]
-        self._known = at
-        return True
+            return None
 
-    def _commit_lines(self, version: int) -> list[bytes]:
-        return self.store.get(f"{self.name}/_delta_log/{version:020d}.json").splitlines()
+    def _is_there(self, version: int) -> bool:
+        return self._read(version) is not None
 
-    def _sync(self, version: int) -> None:
-        """Make the commit durable before anyone is told of it: delta-rs leaves that to the operating system."""
-        folder = f"{self.name}/_delta_log"
-        self.store.sync(f"{folder}/{version:020d}.json")
-        if (version + 1) % CHECKPOINT_INTERVAL == 0:
-            self.store.sync(f"{folder}/{version:020d}.checkpoint.parquet")
-            self.store.sync(f"{folder}/_last_checkpoint")
+    def _begin(self) -> LogState:
+        """Return the state of the newest checkpoint, or of nothing; the commits after it are there."""
+        for version in self._checkpoints():
+            state, path = LogState(), log.checkpoint_path(self.name, version)
+            try:
+                checkpoint.decode(self.store.get(path), version, path, state)
+            except FileNotFoundError:
+                continue  # Maintenance has removed it meanwhile: there is a newer one.
+            state.check(self.name)
+            if self._is_there(version):
+                return state
+        if not self._is_there(0):
+            raise TableMissing(
+                f"couldn't open the table {self.name}: {self.store.root}/{self.name} is no Delta table; set lake.uri "
+                "to where a flow has written, or restore the beginning of its log"
+            )
+        return LogState()
+
+    def _checkpoints(self) -> Iterator[int]:
+        """Yield the versions of checkpoints: the one that readers are pointed to, then all, newest first."""
+        # There may be none yet; one that is damaged `lake doctor` names, and checkpoints are found without it.
+        with contextlib.suppress(FileNotFoundError, ValueError, KeyError, TypeError):
+            yield int(json.loads(self.store.get(f"{self.name}/{log.FOLDER}/{log.LAST_CHECKPOINT}"))["version"])
+        found = (log.checkpoint_version_of(path) for path, _ in self.store.list(f"{self.name}/{log.FOLDER}"))
+        yield from sorted((each for each in found if each is not None), reverse=True)
 
 
-def _transactions_of(lines: Sequence[bytes]) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for line in lines:
-        if b'"txn"' in line:
-            action = json.loads(line).get("txn")
-            if action is not None:
-                found[action["appId"]] = int(action["version"])
-    return found
+def _clock_s() -> float:
+    """Return a clock that goes on while the machine sleeps."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import uuid
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from alumicatalyst.errors import LakeError
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    from collections.abc import Mapping
 
-    from alumicatalyst.lake.store import Store
+    import pyarrow as pa
 
 CHECKPOINT_INTERVAL = 15
 """Commits between Delta checkpoints: a table is opened by reading one checkpoint and at most this many commits."""
@@ -74,74 +75,39 @@ def leaf_schema_sha256(name: str) -> str:
     return hashlib.sha256(_core.leaf_schema(name).encode()).hexdigest()
 
 
-def create_tables(store: Store) -> None:
-    """Create the tables that are missing; several processes may do so at once.
+def first_commit(spec: TableSpec) -> bytes:
+    """Return version 0 of a table, which makes it."""
+    from deltalake import Schema
 
-    Raises:
-        LakeError: A table can be neither opened nor created, or has columns of another version of this software.
-    """
-    for spec in SPECS.values():
-        _create(store, spec)
+    from alumicatalyst.lake import log
 
-
-def check_tables(store: Store) -> None:
-    """Raise LakeError unless every table is there, for readers that create nothing."""
-    from deltalake import DeltaTable
-
-    for spec in SPECS.values():
-        uri = f"{store.root}/{spec.name}"
-        try:
-            found = DeltaTable.is_deltatable(uri, storage_options=store.options())
-        except Exception as error:
-            raise LakeError(f"couldn't open the lake: {uri}: {error}; check lake.uri and lake.credential") from error
-        if not found:
-            raise LakeError(
-                f"couldn't open the lake: {uri} is no Delta table; set lake.uri to where a flow has written"
-            )
-
-
-def _create(store: Store, spec: TableSpec) -> None:
-    from deltalake import CommitProperties, DeltaTable, Schema
-
-    uri = f"{store.root}/{spec.name}"
-    wanted = Schema.from_arrow(schema(spec.name))
     configuration = {
         "delta.checkpointInterval": str(CHECKPOINT_INTERVAL),
         # The ledger reads the log's tail: nothing may trim it behind the ledger's back.
         "delta.enableExpiredLogCleanup": "false",
         "delta.appendOnly": "true" if spec.append_only else "false",
     }
-    try:
-        if not DeltaTable.is_deltatable(uri, storage_options=store.options()):
-            try:
-                DeltaTable.create(
-                    uri,
-                    wanted,
-                    mode="ignore",
-                    partition_by=spec.partition_by,
-                    configuration=configuration,
-                    # With retries the loser of a race would add its own metadata, a new table id, as version 1.
-                    commit_properties=CommitProperties(max_commit_retries=0),
-                    storage_options=store.options(),
-                )
-            except Exception:
-                # Another process won the race for version 0, or the store failed: only the former leaves a table.
-                if not DeltaTable.is_deltatable(uri, storage_options=store.options()):
-                    raise
-        table = DeltaTable(uri, storage_options=store.options())
-        found, protocol = table.schema(), table.protocol()
-    except Exception as error:
-        raise LakeError(
-            f"couldn't open or create the table {spec.name}: {uri}: {error}; check lake.uri and lake.credential"
-        ) from error
+    metadata = {
+        "id": str(uuid.uuid4()),
+        "name": spec.name,
+        "format": {"provider": "parquet", "options": {}},
+        "schemaString": Schema.from_arrow(schema(spec.name)).to_json(),
+        "partitionColumns": spec.partition_by,
+        "configuration": configuration,
+        "createdTime": log.now_ms(),
+    }
+    protocol = {"minReaderVersion": log.READER_VERSION_MAX, "minWriterVersion": log.WRITER_VERSION_MAX}
+    return log.encode([log.commit_info("CREATE TABLE", {}), {"protocol": protocol}, {"metaData": metadata}])
+
+
+def check_schema(spec: TableSpec, metadata: Mapping[str, Any], root: str) -> None:
+    """Raise LakeError unless a table has the columns that this version writes."""
+    from deltalake import Schema
+
+    found, wanted = Schema.from_json(metadata["schemaString"]), Schema.from_arrow(schema(spec.name))
     names, expected = [field.name for field in found.fields], [field.name for field in wanted.fields]
     if names != expected or [str(f.type) for f in found.fields] != [str(f.type) for f in wanted.fields]:
         raise LakeError(
-            f"couldn't use the table {spec.name}: {uri} has the columns {names}, this version writes {expected}; use "
-            "the version that wrote it, or another lake.uri"
-        )
-    if protocol.min_reader_version > 1 or protocol.min_writer_version > 2:
-        raise LakeError(
-            f"couldn't use the table {spec.name}: {uri} was upgraded to Delta reader {protocol.min_reader_version} / "
-            f"writer {protocol.min_writer_version}; this version writes 1 / 2, restore the table or use another one"
+            f"couldn't use the table {spec.name}: {root}/{spec.name} has the columns {names}, this version writes "
+            f"{expected}; use the version that wrote it, or another lake.uri"
         )

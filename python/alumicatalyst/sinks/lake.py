@@ -178,13 +178,13 @@ class LakeSink:
         def missing(snapshot: Snapshot) -> Plan | None:
             nonlocal encoded_at, encoded, put
             marks = {each.resume.partition: _mark(snapshot, each) for each in holders}
-            if marks != encoded_at:
+            if marks != encoded_at or (put and put.may_be_gone(snapshot)):
                 # Somebody has committed for us, perhaps we ourselves: cut again. Files that were put before stay as
                 # orphans, as a commit of theirs may still be under way.
                 encoded_at, encoded, put = marks, cut(marks), None
             if not encoded:
                 return None
-            put = put or put_files(self._lake.store, name, encoded)
+            put = put or put_files(self._lake.store, name, encoded, snapshot.version)
             left = [each for each in holders if each.rows_after(name, marks[each.resume.partition])]
             return Plan({each.resume.partition: each.last for each in left}, put, _commit_info(left, marks))
 
@@ -202,11 +202,11 @@ class LakeSink:
             left = [each for each in pending if each.last > marks[each.resume.partition]]
             if not left:
                 return None
-            if put is None or marks != last_marks:
+            if put is None or marks != last_marks or put.may_be_gone(snapshot):
                 last_marks = marks
                 rows = [row for each in left for row in each.seals(marks[each.resume.partition], software_version())]
                 batch = pa.RecordBatch.from_pylist(rows, schema=tables.columns("batches"))
-                put = put_files(self._lake.store, "batches", encode("batches", [batch]))
+                put = put_files(self._lake.store, "batches", encode("batches", [batch]), snapshot.version)
             return Plan({each.resume.partition: each.last for each in left}, put, _commit_info(left, marks))
 
         append(self._lake.table("batches"), _claims(pending), missing, self._lake.retry, "the seal of a flush")

@@ -1,0 +1,128 @@
+"""Delta checkpoints: the state of a table's log as one Parquet file, in the classic form that every reader knows."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from alumicatalyst.errors import LakeError
+from alumicatalyst.lake.log import LogState, now_ms
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+REMOVED_KEPT_MS = 30 * 86_400_000
+"""Removed files are told in checkpoints for so long: vacuum goes by it, and readers that look for changes."""
+
+
+@cache
+def _schema() -> pa.Schema:
+    import pyarrow as pa
+
+    texts = pa.map_(pa.string(), pa.string())
+    file = [("path", pa.string()), ("partitionValues", texts), ("size", pa.int64())]
+    return pa.schema(
+        {
+            "txn": pa.struct([("appId", pa.string()), ("version", pa.int64()), ("lastUpdated", pa.int64())]),
+            "add": pa.struct(
+                [
+                    *file,
+                    ("modificationTime", pa.int64()),
+                    ("dataChange", pa.bool_()),
+                    ("stats", pa.string()),
+                    ("tags", texts),
+                ]
+            ),
+            "remove": pa.struct(
+                [
+                    *file,
+                    ("deletionTimestamp", pa.int64()),
+                    ("dataChange", pa.bool_()),
+                    ("extendedFileMetadata", pa.bool_()),
+                    ("tags", texts),
+                ]
+            ),
+            "metaData": pa.struct(
+                [
+                    ("id", pa.string()),
+                    ("name", pa.string()),
+                    ("description", pa.string()),
+                    ("format", pa.struct([("provider", pa.string()), ("options", texts)])),
+                    ("schemaString", pa.string()),
+                    ("partitionColumns", pa.list_(pa.string())),
+                    ("configuration", texts),
+                    ("createdTime", pa.int64()),
+                ]
+            ),
+            "protocol": pa.struct([("minReaderVersion", pa.int32()), ("minWriterVersion", pa.int32())]),
+        }
+    )
+
+
+def encode(state: LogState) -> tuple[bytes, bytes]:
+    """Return a checkpoint and what `_last_checkpoint` says of it."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    oldest = now_ms() - REMOVED_KEPT_MS
+    kinds: dict[str, list[dict[str, Any]]] = {
+        "protocol": [state.protocol],
+        "metaData": [state.metadata],
+        "txn": list(state.transactions.values()),
+        # That a file has changed data is for those who follow commits; in a checkpoint it is part of the table.
+        "add": [action | {"dataChange": False} for action in state.files.values()],
+        "remove": [
+            action | {"dataChange": False}
+            for action in state.removed.values()
+            if (action.get("deletionTimestamp") or 0) >= oldest
+        ],
+    }
+    rows = [{kind: _told(action)} for kind, actions in kinds.items() for action in actions]
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_pylist(rows, schema=_schema()), sink, compression="snappy")
+    data = sink.getvalue().to_pybytes()
+    pointer = {
+        "version": state.version,
+        "size": len(rows),
+        "sizeInBytes": len(data),
+        "numOfAddFiles": len(state.files),
+    }
+    return data, json.dumps(pointer, separators=(",", ":")).encode()
+
+
+def decode(data: bytes, version: int, path: str, state: LogState) -> None:
+    """Take a checkpoint, or a part of one, into a state.
+
+    Raises:
+        LakeError: It is damaged.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        columns = pq.read_schema(pa.BufferReader(data)).names
+        wanted = [name for name in ("protocol", "metaData", "txn", "add", "remove") if name in columns]
+        # One thread: a pool of Arrow's that still works when Python ends can abort the process.
+        found = pq.read_table(pa.BufferReader(data), columns=wanted, use_threads=False)
+        for name in wanted:
+            for action in found.column(name).drop_null().to_pylist(maps_as_pydicts="strict"):
+                state.take(name, {key: value for key, value in action.items() if value is not None})
+    except (pa.ArrowException, KeyError, ValueError, TypeError) as error:
+        raise LakeError(
+            f"couldn't read the checkpoint {path}: {error}; remove it if the commits before it are still there, or "
+            "restore it"
+        ) from error
+    # Whether files vanished before it, it does not tell: whoever holds one from before puts it again.
+    state.version, state.vacuumed = version, version
+
+
+def _told(action: dict[str, Any]) -> dict[str, Any]:
+    """Return an action with its maps as lists of pairs, as Arrow takes them."""
+    told: dict[str, Any] = {}
+    for name, value in action.items():
+        if isinstance(value, dict):
+            told[name] = _told(value) if name == "format" else list(value.items())
+        else:
+            told[name] = value
+    return told
