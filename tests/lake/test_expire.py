@@ -15,6 +15,7 @@ from alumicatalyst.errors import ClaimLost, InputError
 from alumicatalyst.lake import Lake, account, expire
 from alumicatalyst.lake.commit import Plan, append
 from alumicatalyst.lake.doctor import examine
+from alumicatalyst.lake.lease import WHAT, Lease
 from alumicatalyst.lake.table import CLAIM_PREFIX, Table
 from tests.lake import plant
 from tests.lake.faults import Faults, Killed
@@ -29,7 +30,9 @@ OLD = pl.col("date") < date(2026, 11, 22)
 
 
 def expired(lake: Lake, days: dict[str, int] | None = None, **options: Any) -> dict[str, expire.Expired]:
-    done = expire.expire(lake, days=DAYS if days is None else days, claims={}, today=TODAY, **options)
+    # What died with its lease shall not be waited for.
+    with Lease(lake, expires_s=0) as lease:
+        done = expire.expire(lake, days=DAYS if days is None else days, lease=lease, today=TODAY, **options)
     return {each.table: each for each in done}
 
 
@@ -193,19 +196,23 @@ def test_two_that_expire_at_once_count_each_row_once(lake: Lake, monkeypatch: py
     def overtaken(*arguments: Any) -> Any:
         found = look(*arguments)
         if not others:
+            # Both have the lease as far as they know, since nothing rests on it.
             others.append(None)
-            others.append(expired(other(lake), {"readings": 1})["readings"])
+            others[:] = expire.expire(other(lake), days={"readings": 1}, lease=lease, today=TODAY)
         return found
 
     monkeypatch.setattr(expire, "_look", overtaken)
-    assert expired(lake, {"readings": 1})["readings"].total == others[1].total > 0
+    with Lease(lake) as lease:
+        (done,) = expire.expire(lake, days={"readings": 1}, lease=lease, today=TODAY)
+    assert done.total == others[0].total > 0
     assert examine(other(lake)).ok
 
 
 def test_whoever_has_lost_the_lease_expires_nothing(lake: Lake) -> None:
     plant.run(lake, 40)
-    append(lake.table("readings"), {}, lambda _: Plan({f"{CLAIM_PREFIX}maintenance": 2}), lake.retry)
-    before = rows(lake)
-    with pytest.raises(ClaimLost):
-        expire.expire(lake, days={"readings": 1}, claims={"maintenance": 1}, today=TODAY)
+    with Lease(lake) as lease:
+        append(lake.table("readings"), {}, lambda _: Plan({f"{CLAIM_PREFIX}{WHAT}": lease.number + 1}), lake.retry)
+        before = rows(lake)
+        with pytest.raises(ClaimLost):
+            expire.expire(lake, days={"readings": 1}, lease=lease, today=TODAY)
     assert rows(lake) == before

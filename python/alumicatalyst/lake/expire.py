@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from alumicatalyst.lake.lake import Lake
+    from alumicatalyst.lake.lease import Lease
     from alumicatalyst.lake.table import Snapshot, Table
 
 OPERATION: Final = "EXPIRE"
@@ -78,7 +79,7 @@ class Expired:
 
 
 def expire(
-    lake: Lake, *, days: Mapping[str, int], claims: Mapping[str, int], today: date, dry_run: bool = False
+    lake: Lake, *, days: Mapping[str, int], lease: Lease | None, today: date, dry_run: bool = False
 ) -> list[Expired]:
     """Take out of each table the days before its last so many, by one commit a table.
 
@@ -90,7 +91,7 @@ def expire(
     Args:
         lake: The lake.
         days: For each table of `KINDS`, how many days are kept; 0, or no entry: all.
-        claims: What maintenance holds (its lease), checked on the snapshot that is committed on.
+        lease: The lease of maintenance, which every commit is checked by; a dry run needs none.
         today: The day that the days are counted from.
         dry_run: Only tell what would be taken out.
 
@@ -99,7 +100,7 @@ def expire(
 
     Raises:
         InputError: A table never expires, or a number of days is negative.
-        ClaimLost: Another process maintains the lake now.
+        ClaimLost: Another process has taken the lease.
         LakeError: The store failed.
     """
     wrong = [name for name, kept in days.items() if name not in KINDS or kept < 0]
@@ -111,7 +112,7 @@ def expire(
     for name, kept in days.items():
         if kept:
             with reported(f"expire rows of {name}"):
-                done.append(_expire(lake, name, today - timedelta(days=kept), claims, dry_run=dry_run))
+                done.append(_expire(lake, name, today - timedelta(days=kept), lease, dry_run=dry_run))
     return done
 
 
@@ -138,11 +139,11 @@ class _Old:
         return {"expired": {name: getattr(told, name) for name in ("table", "before", "days", "rows", "unsealed")}}
 
 
-def _expire(lake: Lake, name: str, before: date, claims: Mapping[str, int], *, dry_run: bool) -> Expired:
+def _expire(lake: Lake, name: str, before: date, lease: Lease | None, *, dry_run: bool) -> Expired:
     table = lake.table(name)
     for _ in range(_LOOKS_MAX):
         old = _look(lake, table, before)
-        if dry_run or not old.files:
+        if dry_run or lease is None or not old.files:
             return old.report
         moved = False
         transactions = old.transactions()
@@ -155,15 +156,18 @@ def _expire(lake: Lake, name: str, before: date, claims: Mapping[str, int], *, d
             removals: list[dict[str, Any]] = removals,
         ) -> Plan | None:
             nonlocal moved
+            lease.check_on(snapshot)
             live = table.files()
             same = all(snapshot.transactions.get(app) == old.snapshot.transactions.get(app) for app in transactions)
             if same and all(path in live for path in old.files):
-                return Plan(transactions, metadata=old.metadata(), actions=removals, operation=OPERATION)
+                return Plan(
+                    transactions | lease.transactions(), metadata=old.metadata(), actions=removals, operation=OPERATION
+                )
             # Else our own commit was stored though it had seemed to fail, or others have changed what was counted.
             moved = not _is_done(snapshot, live, old, transactions)
             return None
 
-        append(table, claims, plan, lake.retry, "what has expired")
+        append(table, {}, plan, lake.retry, "what has expired")
         if not moved:
             _log.info("rows expired", table=name, days=old.report.days, rows=old.report.total, files=len(old.files))
             return replace(old.report, version=table.known().version)
