@@ -52,8 +52,6 @@ def test_i5_append_and_resume_through_abfss(azurite: Azurite, tmp_path: Path, mo
     assert found == {"n": len(plant.undisturbed(48)["readings"])}
 
 
-# aiohttp warns of any body beyond 1 MiB in one piece, which is how a file becomes visible at once.
-@pytest.mark.filterwarnings("ignore:Sending a large body directly:ResourceWarning")
 def test_an_object_is_created_once_and_read_back(azurite: Azurite) -> None:
     uri = azurite.container("objects") + "/a"
     store = open_store(uri, storage_options=azurite.storage_options)
