@@ -157,7 +157,7 @@ def _encode_day(name: str, day: date | None, batches: list[pa.RecordBatch]) -> E
         rows=rows.num_rows,
         sha256=hashlib.sha256(data).hexdigest(),
         rows_root=rows_root.hex(),
-        statistics=json.dumps(_statistics(pq.read_metadata(pa.BufferReader(buffer))), allow_nan=False),
+        statistics=json.dumps(statistics(pq.read_metadata(pa.BufferReader(buffer))), allow_nan=False),
     )
 
 
@@ -172,7 +172,7 @@ def _few_distinct(column: pa.Array) -> bool:
     return len(np.unique(values)) <= limit * len(values)
 
 
-def _statistics(metadata: Any) -> dict[str, Any]:
+def statistics(metadata: Any) -> dict[str, Any]:
     """Fold the statistics that the Parquet writer has computed anyway into those that Delta's readers prune by."""
     lowest: dict[str, Any] = {}
     highest: dict[str, Any] = {}
