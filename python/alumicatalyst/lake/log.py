@@ -116,7 +116,7 @@ class LogState:
             self.files.pop(action["path"], None)
             self.removed[action["path"]] = action
         elif kind == "txn":
-            self.transactions[action["appId"]] = action
+            self.transactions[action["appId"]] = {**action, "version": int(action["version"])}
         elif kind == "metaData":
             self.metadata = action
         elif kind == "protocol":

@@ -135,7 +135,7 @@ class Table:
         """Return what was known at the last look or commit, without asking the store."""
         with self.lock:
             state = self._state or LogState()
-            versions = {app: int(action["version"]) for app, action in state.transactions.items()}
+            versions = {app: action["version"] for app, action in state.transactions.items()}
             return Snapshot(state.version, versions, state.vacuumed)
 
     def files(self) -> dict[str, dict[str, Any]]:
