@@ -17,6 +17,8 @@ STAMPS := $(VENV)/.stamps
 EXTENSION_SOURCES := $(shell find core_rs -name '*.rs' -not -path '*/fuzz/*' -not -path '*/tests/*' -not -path '*/examples/*') \
 	Cargo.toml Cargo.lock core_rs/Cargo.toml core_rs/py/Cargo.toml pyproject.toml
 SECONDS ?= 60
+KILLS ?= 1000
+RESUME ?=
 PYTEST_FLAGS ?=
 # Half of the suite's time is spent waiting for other processes, so two at a time suit two cores.
 WORKERS ?= 2
@@ -63,6 +65,10 @@ bench-counts: $(STAMPS)/python ## Count the instructions of the core's kernels, 
 .PHONY: soak
 soak: $(STAMPS)/release ## Run flow and ledger at a steady high rate for ten minutes: is memory flat?
 	@$(BIN)/python -m bench.soak --minutes 10
+
+.PHONY: chaos
+chaos: $(STAMPS)/release $(STAMPS)/parts ## Kill the flow KILLS=1000 times on both stores: is anything lost or doubled? (RESUME=1 goes on)
+	@$(BIN)/python -m bench.chaos --kills $(KILLS) $(if $(RESUME),--resume)
 
 .PHONY: latency
 latency: $(STAMPS)/release ## Measure from the broker's clock to an alarm on the live stream, all parts running

@@ -74,7 +74,8 @@ def test_an_unknown_key_names_itself_the_allowed_ones_and_the_nearest(folder: Pa
 def test_an_unknown_section_is_refused(folder: Path) -> None:
     (folder / "alumicatalyst.toml").write_text("[lakes]\nuri = 'x'\n")
     with pytest.raises(
-        SettingsError, match=r"lakes .*allowed are dictionary, data_dir, log_format, source, lake, api, ledger, runner"
+        SettingsError,
+        match=r"lakes .*allowed are dictionary, data_dir, log_format, source, lake, api, ledger, maintenance, runner",
     ):
         load_settings()
 

@@ -1,4 +1,4 @@
-"""The Delta log as we write it: checkpoints say what commits say, and a version is made right after the last one only."""
+"""The Delta log as we write it: checkpoints say what commits say, and each version follows the last one."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
 from alumicatalyst.settings.api import ApiSettings
 from alumicatalyst.settings.ledger import LedgerSettings
+from alumicatalyst.settings.maintenance import MaintenanceSettings
 from alumicatalyst.settings.secret import Secret
 from alumicatalyst.settings.section import Count, Section
 
@@ -170,6 +171,12 @@ class LakeSettings(Section):
         description="Seconds between kept states of a partition. Longer means more of the log is read again after a "
         "crash, and the source must still hold it; shorter writes more. It never changes results.",
     )
+    patience_s: Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)] = Field(
+        default=600.0,
+        description="Seconds for which a commit is tried again while the store cannot be reached. Meanwhile the source "
+        "stops and waits; nothing is lost. Afterwards the process ends with exit code 4, for whoever supervises it to "
+        "start it again: too short makes every hiccup a restart, too long hides an outage from the supervisor.",
+    )
 
 
 class RunnerSettings(Section):
@@ -224,6 +231,7 @@ class Settings(BaseSettings):
     lake: LakeSettings = LakeSettings()
     api: ApiSettings = ApiSettings()
     ledger: LedgerSettings = LedgerSettings()
+    maintenance: MaintenanceSettings = MaintenanceSettings()
     runner: RunnerSettings = RunnerSettings()
 
     @classmethod
