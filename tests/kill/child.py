@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from tests.logs import Envelope
 
 HEARTBEAT_S = 0.05
-USUAL = {"until": 0, "known": 0, "since": 0, "quiet_s": 0.8, "clock": [], "disk": -1}
+USUAL: dict[str, Any] = {"until": 0, "known": 0, "since": 0, "quiet_s": 0.8, "clock": [], "disk": -1}
 
 
 class LogSource:
@@ -56,7 +56,8 @@ class LogSource:
         return sorted(self._logs)
 
     def first_sequence(self, partition: str) -> int | None:
-        return self._logs[partition][self._order["since"]].sequence_number
+        number: int = self._logs[partition][self._order["since"]].sequence_number
+        return number
 
     def open(self, partition: str, after: int, owner_level: int) -> LogReader:
         self._diary.note(event="opened", partition=partition, after=after, claim=owner_level)
@@ -74,9 +75,7 @@ class LogSource:
 class LogReader:
     queued = 0
 
-    def __init__(
-        self, partition: str, log: list[Envelope], start: int, order: Mapping[str, Any], diary: Diary
-    ) -> None:
+    def __init__(self, partition: str, log: list[Envelope], start: int, order: Mapping[str, Any], diary: Diary) -> None:
         self._partition, self._log, self._order, self._diary = partition, log, order, diary
         self._start = self._at = start
         self._next_s = 0.0
@@ -126,7 +125,7 @@ class LogReader:
 
 def live(order: Mapping[str, Any], runner: str) -> None:
     """Be the child: what is ordered is put in place, then the program runs as it always does."""
-    order = USUAL | dict(order)
+    order = {**USUAL, **order}
     diary = Diary(order["diary"], order["point"])
     diary.note(event="started", runner=runner)
     instrument(diary)

@@ -19,13 +19,18 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from alumicatalyst._core import Dictionary, Partition
+from alumicatalyst.lake import tables
+from alumicatalyst.lake.store import open_store
 from tests.compare import Run, assert_as_oracle, consult, feed, rows_of
 from tests.logs import Envelope, seeded_log
 from tests.oracle import Oracle
 from tests.plants import NARROW
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
+
+    from alumicatalyst.lake.store import Store
+    from tests.kill.forks import Forked, Forks
 
 ROOT = Path(__file__).parents[2]
 LOOP = "run --runner loop"
@@ -59,7 +64,7 @@ class Life:
 class Child:
     """A running child."""
 
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | Forked
     diary: Path
     output: Path
 
@@ -92,6 +97,29 @@ class Child:
         return Life(code, self.entries(), self.output.read_text())
 
 
+@dataclass(frozen=True)
+class Address:
+    """Where a lake is.
+
+    Attributes:
+        uri: For the product.
+        credential: For the product; only a distant store has one.
+        options: For polars.
+    """
+
+    uri: str
+    credential: str = "default"
+    options: Mapping[str, str] = field(default_factory=dict)
+
+    def store(self) -> Store:
+        return open_store(self.uri, credential=self.credential)
+
+    def rows(self, table: str) -> list[dict[str, Any]]:
+        """What a reader that knows nothing of this package finds in a table."""
+        place = f"{self.uri.removeprefix('file:')}/{table}"
+        return rows_of(pl.read_delta(place, storage_options=dict(self.options)).drop("_batch", "_row").to_arrow())
+
+
 @dataclass
 class Ground:
     """A lake in a folder of its own, and the logs that go into it."""
@@ -102,9 +130,13 @@ class Ground:
     dictionaries: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
     finite: bool = True  # The logs are the source and have an end; else the settings name one that goes on.
+    address: Address = field(default_factory=lambda: Address(""))  # By default a directory in the folder.
+    forks: Forks | None = None  # Children are forked from it; else each is a program of its own.
 
     def __post_init__(self) -> None:
         self.folder.mkdir(exist_ok=True)
+        if not self.address.uri:
+            self.address = Address(f"file:{self.lake}")
         (self.folder / "logs").write_bytes(pickle.dumps(self.logs))
         self.use(NARROW)
 
@@ -127,9 +159,10 @@ class Ground:
         pace_s: float = 0.01,
         stays: bool = False,
         metered: bool = False,
+        order: Mapping[str, Any] | None = None,
         **settings: str | float,
     ) -> Child:
-        """Start a child; `settings` are the product's, as `lake__flush_interval_s=0.1`."""
+        """Start a child; `settings` are the product's, as `lake__flush_interval_s=0.1`, `order` is `child.py`'s."""
         number = len(list(self.folder.glob("diary-*")))
         diary = self.folder / f"diary-{number:03d}"
         child_order = {
@@ -140,10 +173,12 @@ class Ground:
             "pace_s": pace_s,
             "stays": stays,
             "meter": str(self.folder / "meter") if metered else "",
+            **(order or {}),
         }
         given: dict[str, Any] = {
             "dictionary": str(self.folder / "dictionary.json"),
-            "lake__uri": f"file:{self.lake}",
+            "lake__uri": self.address.uri,
+            "lake__credential": self.address.credential,
             # Rows rather than time decide when to flush, so that a slow machine makes as many commits as a fast one.
             "lake__flush_interval_s": 0.5,
             "lake__flush_rows_max": 60,
@@ -154,6 +189,8 @@ class Ground:
         environment = {"ALUMICATALYST_" + name.upper(): str(value) for name, value in given.items()}
         diary.touch()
         output = self.folder / f"output-{number:03d}"
+        if self.forks is not None:
+            return Child(self.forks.start(runner, child_order, environment, output), diary, output)
         with output.open("wb") as file:
             process = subprocess.Popen(
                 [sys.executable, "-W", "error", "-m", "tests.kill.child", runner],
@@ -204,21 +241,22 @@ class Ground:
 
     def assert_whole(self) -> None:
         """The lake holds what an undisturbed run writes: once, bit for bit, and the oracle agrees (I1, I5)."""
-        expected = {name: Counter[Any]() for name in ("readings", "windows", "alarms", "rejected")}
+        stored = {name: self.rows(name) for name in tables.SPECS}
+        expected = {name: Counter[Any]() for name in tables.ROW_TABLES}
         for partition, log in self.logs.items():
-            run = self._undisturbed(partition, log)
+            run = self._undisturbed(partition, log, stored["journal"])
             for name, rows in expected.items():
                 rows.update(key(row | {"date": day_of(row["enqueued_time"])}) for row in run.rows(name))
-            self._assert_batches(partition, run)
+            self._assert_batches(partition, run, stored["batches"])
         for name, rows in expected.items():
-            found = Counter(key(row) for row in self.rows(name))
+            found = Counter(key(row) for row in stored[name])
             missing, surplus = rows - found, found - rows
             assert not missing, (name, "missing", missing.total(), list(missing)[:3])
             assert not surplus, (name, "surplus", surplus.total(), list(surplus)[:3])
 
-    def _undisturbed(self, partition: str, log: list[Envelope]) -> Run:
+    def _undisturbed(self, partition: str, log: list[Envelope], journal: list[dict[str, Any]]) -> Run:
         """The core over the whole log and the lake's journal, envelope by envelope, held to the oracle."""
-        journal = sorted((r for r in self.rows("journal") if r["partition"] == partition), key=lambda r: r["ordinal"])
+        journal = sorted((row for row in journal if row["partition"] == partition), key=lambda row: row["ordinal"])
         bodies = [json.loads(row["body"]) for row in journal]
         assert [row["ordinal"] for row in journal] == list(range(len(journal)))
         assert [row["kind"] for row in journal].count("flush") == int(self.finite)
@@ -246,9 +284,9 @@ class Ground:
         assert_as_oracle(run, emissions)
         return run
 
-    def _assert_batches(self, partition: str, run: Run) -> None:
+    def _assert_batches(self, partition: str, run: Run, batches: list[dict[str, Any]]) -> None:
         """Ranges follow each other without gap or overlap, and their sums are those of what they cover."""
-        batches = [row for row in self.rows("batches") if row["partition"] == partition]
+        batches = [row for row in batches if row["partition"] == partition]
         counts = run.rows("counts")
         envelopes = {envelope.sequence_number for envelope in self.logs[partition]}
         for batch in sorted(batches, key=lambda row: row["first_sequence"]):
@@ -265,21 +303,22 @@ class Ground:
     def marks(self) -> dict[str, int]:
         """The last sequence number that is sealed, per partition."""
         marks: dict[str, int] = {}
-        if not (self.lake / "batches" / "_delta_log" / f"{0:020d}.json").exists():
+        if not any(self.address.store().list("batches/_delta_log")):
             return marks
         for row in self.rows("batches"):
             marks[row["partition"]] = max(marks.get(row["partition"], -1), row["last_sequence"])
         return marks
 
     def rows(self, table: str) -> list[dict[str, Any]]:
-        return rows_of(pl.read_delta(str(self.lake / table)).drop("_batch", "_row").to_arrow())
+        return self.address.rows(table)
 
     def doctor(self) -> subprocess.CompletedProcess[str]:
         """`alumicatalyst lake doctor` on this lake."""
         return subprocess.run(
             [sys.executable, "-m", "alumicatalyst.cli.main", "lake", "doctor"],
             cwd=ROOT,
-            env=os.environ | {"ALUMICATALYST_LAKE__URI": f"file:{self.lake}"},
+            env=os.environ
+            | {"ALUMICATALYST_LAKE__URI": self.address.uri, "ALUMICATALYST_LAKE__CREDENTIAL": self.address.credential},
             check=False,
             capture_output=True,
             text=True,
@@ -287,10 +326,10 @@ class Ground:
         )
 
 
-def make_logs(seed: int, envelopes: int) -> dict[str, list[Envelope]]:
+def make_logs(seed: int, envelopes: int, partitions: Sequence[str] = PARTITIONS) -> dict[str, list[Envelope]]:
     """A log for each partition, its numbers rising as a broker's do."""
     logs = {}
-    for number, partition in enumerate(PARTITIONS):
+    for number, partition in enumerate(partitions):
         seen: dict[int, Envelope] = {}
         for envelope in seeded_log(seed + number, "narrow", envelopes):
             seen.setdefault(envelope.sequence_number, envelope)

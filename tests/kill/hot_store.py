@@ -180,7 +180,8 @@ class HotGround:
     @staticmethod
     def errors(child: Child) -> int:
         """How many posts of a flow have failed."""
-        return sum(entry["event"] == "failed" for entry in child.entries())
+        posts = ("post:", "refill:")
+        return sum(entry["event"] == "failed" and entry["name"].startswith(posts) for entry in child.entries())
 
     # ------------------------------------------------------------------ asking
 

@@ -1,4 +1,4 @@
-"""Azurite, a stand-in for the blob service of an Azure storage account, as a pytest fixture."""
+"""Azurite, a stand-in for the blob service of an Azure storage account, as a pytest fixture and without pytest."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -58,9 +59,19 @@ class Azurite:
 
 @pytest.fixture(scope="session")
 def azurite(require: Require) -> Iterator[Azurite]:
-    """Start Azurite on a free port; it keeps everything in memory."""
+    """Start Azurite for a session of tests."""
     require(shutil.which("node"), "there is no Node; install Node 20 or later")
     require(MAIN.is_file(), "Azurite is not installed; run `npm ci --prefix tests/parts`, which `make` does")
+    with running() as started:
+        yield started
+
+
+@contextmanager
+def running() -> Iterator[Azurite]:
+    """Start Azurite on a free port; it keeps everything in memory.
+
+    It never closes some of the files that it opens, so whoever writes for hours starts a fresh one now and then.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -84,11 +95,11 @@ def _wait_for(process: subprocess.Popen[str], port: int) -> None:
     while time.monotonic() < until:
         if process.poll() is not None:
             _, said = process.communicate()
-            pytest.fail(f"Azurite ended with {process.returncode}: {said[-2_000:]}")
+            raise RuntimeError(f"Azurite ended with {process.returncode}: {said[-2_000:]}")
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
         except OSError:
             time.sleep(0.05)
         else:
             return
-    pytest.fail("Azurite did not listen within a minute")
+    raise RuntimeError("Azurite did not listen within a minute")
