@@ -56,10 +56,11 @@ def comparable(state: LogState) -> tuple[Any, ...]:
     def plain(found: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
         return {path: action | {"dataChange": False} for path, action in found.items()}
 
+    before = () if state.removed_before is None else checkpoint.plain(state.removed_before)
     return (
         state.version,
         plain(state.files),
-        plain(state.removed),
+        plain({each["path"]: each for each in before} | state.removed),
         state.transactions,
         state.metadata,
         state.protocol,
@@ -76,6 +77,9 @@ def test_a_checkpoint_says_what_the_commits_before_it_say(commits: list[list[dic
     found = LogState()
     checkpoint.decode(data, state.version, "t", found)
     assert comparable(found) == comparable(state)
+    again = LogState()
+    checkpoint.decode(checkpoint.encode(found)[0], state.version, "t", again)
+    assert comparable(again) == comparable(state), "a checkpoint of what a checkpoint told"
     told = json.loads(pointer)
     assert (told["version"], told["numOfAddFiles"], told["sizeInBytes"]) == (state.version, len(state.files), len(data))
 
@@ -84,9 +88,12 @@ def test_files_that_were_removed_long_ago_are_forgotten_by_checkpoints() -> None
     state = LogState(version=3)
     for path, age_ms in (("old", checkpoint.REMOVED_KEPT_MS + 60_000), ("new", 60_000)):
         state.removed[path] = {"path": path, "deletionTimestamp": log.now_ms() - age_ms, "partitionValues": {}}
-    found = LogState()
-    checkpoint.decode(checkpoint.encode(state)[0], 3, "t", found)
-    assert found.removed.keys() == {"new"}
+    for _ in range(2):
+        data, _ = checkpoint.encode(state)
+        state = LogState()
+        checkpoint.decode(data, 3, "t", state)
+        assert state.removed_before is not None
+        assert [each["path"] for each in checkpoint.plain(state.removed_before)] == ["new"]
 
 
 def add(path: str) -> dict[str, Any]:

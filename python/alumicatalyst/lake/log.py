@@ -12,6 +12,8 @@ from alumicatalyst.errors import LakeError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    import pyarrow as pa
+
 FOLDER = "_delta_log"
 LAST_CHECKPOINT = "_last_checkpoint"
 CHECKPOINT_SUFFIX = ".checkpoint.parquet"
@@ -92,7 +94,8 @@ class LogState:
     Attributes:
         version: That version, -1 before the first.
         files: The add action of every file of the table, by its path.
-        removed: The remove action of files that are no longer part of it.
+        removed: The remove action of every file that has left it since the checkpoint that the state began with.
+        removed_before: Those that the checkpoint told of, as its column: they may be many, and hardly anyone asks.
         transactions: The txn action of every application.
         metadata: The metaData action.
         protocol: The protocol action.
@@ -102,6 +105,7 @@ class LogState:
     version: int = -1
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
     removed: dict[str, dict[str, Any]] = field(default_factory=dict)
+    removed_before: pa.ChunkedArray | None = None
     transactions: dict[str, dict[str, Any]] = field(default_factory=dict)
     metadata: dict[str, Any] = field(default_factory=dict)
     protocol: dict[str, Any] = field(default_factory=dict)

@@ -146,7 +146,10 @@ class Table:
     def removed(self) -> dict[str, dict[str, Any]]:
         """Return the remove action of every file that was removed of late, by path."""
         with self.lock:
-            return dict(self._known_state().removed)
+            state = self._known_state()
+            before = () if state.removed_before is None else checkpoint.plain(state.removed_before)
+            told = {action["path"]: action for action in before if action["path"] not in state.files}
+            return told | state.removed
 
     def metadata(self) -> dict[str, Any]:
         """Return the table's metaData action."""

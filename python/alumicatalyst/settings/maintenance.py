@@ -8,8 +8,7 @@ from pydantic import Field
 
 from alumicatalyst.settings.section import Section
 
-_Days = Annotated[float, Field(ge=0, le=36_500, allow_inf_nan=False)]
-_WholeDays = Annotated[int, Field(ge=0, le=36_500)]
+_Days = Annotated[int, Field(ge=0, le=36_500)]
 
 
 class MaintenanceSettings(Section):
@@ -26,27 +25,27 @@ class MaintenanceSettings(Section):
         description="The size that small files are compacted to. Smaller ones make readers open more files; larger "
         "ones need as much memory and time for one rewrite.",
     )
-    vacuum_days: _Days = Field(
+    vacuum_days: Annotated[float, Field(ge=0, le=30, allow_inf_nan=False)] = Field(
         default=7.0,
         description="Days after which files that are no longer part of a table are deleted. Reading as of an older "
         "version ends there; with fewer than a few hours a long query may find its files gone.",
     )
-    log_days: _Days = Field(
+    log_days: Annotated[float, Field(ge=0, le=36_500, allow_inf_nan=False)] = Field(
         default=30.0,
         description="Days after which commits move from a table's log into the archive beside it. Readers cannot go "
         "back further; the ledger's verification still reads them.",
     )
-    readings_days: _WholeDays = Field(
+    readings_days: _Days = Field(
         default=0,
         description="Days that readings are kept; 0: for ever. Older ones are gone for good once vacuum has run; how "
         "many there were stays recorded.",
     )
-    rejected_days: _WholeDays = Field(
+    rejected_days: _Days = Field(
         default=0,
         description="Days that rejected rows are kept; 0: for ever. Without them a wrong dictionary cannot be "
         "corrected afterwards.",
     )
-    windows_days: _WholeDays = Field(
+    windows_days: _Days = Field(
         default=0,
         description="Days that windows are kept; 0: for ever. They are small beside readings, and what long histories "
         "are made of.",
