@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from alumicatalyst.errors import LakeError
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -102,12 +100,6 @@ def first_commit(spec: TableSpec) -> bytes:
 
 def check_schema(spec: TableSpec, metadata: Mapping[str, Any], root: str) -> None:
     """Raise LakeError unless a table has the columns that this version writes."""
-    from deltalake import Schema
+    from alumicatalyst.lake import schemas
 
-    found, wanted = Schema.from_json(metadata["schemaString"]), Schema.from_arrow(schema(spec.name))
-    names, expected = [field.name for field in found.fields], [field.name for field in wanted.fields]
-    if names != expected or [str(f.type) for f in found.fields] != [str(f.type) for f in wanted.fields]:
-        raise LakeError(
-            f"couldn't use the table {spec.name}: {root}/{spec.name} has the columns {names}, this version writes "
-            f"{expected}; use the version that wrote it, or another lake.uri"
-        )
+    schemas.check(spec.name, metadata, root)

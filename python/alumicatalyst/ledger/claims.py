@@ -7,7 +7,7 @@ import struct
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from alumicatalyst.lake import tables
+from alumicatalyst.lake import schemas, tables
 from alumicatalyst.ledger import rows
 
 if TYPE_CHECKING:
@@ -80,6 +80,7 @@ class Claims:
         return ""
 
 
+_ALWAYS: Final = frozenset({rows.BATCH, rows.ROW})
 _KINDS: Final = ("minValues", "maxValues", "nullCount")
 
 
@@ -88,19 +89,32 @@ def text(action: Mapping[str, Any]) -> str:
     return json.dumps([action.get(each) for each in ("partitionValues", "stats", "deletionVector")], sort_keys=True)
 
 
-def shown_otherwise(table: str, commit: Commit) -> str:
-    """Return how a commit makes readers take files for something else than what was digested, "" for not at all."""
+def shown_otherwise(table: str, commit: Commit, before: Mapping[str, Any] | None = None) -> str:
+    """Return how a commit makes readers take files for something else than what was digested, "" for not at all.
+
+    Args:
+        table: The table.
+        commit: The commit.
+        before: The table's metadata before it.
+    """
     if commit.protocol is not None and commit.protocol.get("minReaderVersion") != 1:
         # Columns could have other names in the files, and rows be hidden, from then on.
         return f"it asks for readers of version {commit.protocol.get('minReaderVersion')}, and tables are of version 1"
     if commit.metadata is None:
         return ""
     try:
-        names = [each["name"] for each in json.loads(commit.metadata["schemaString"])["fields"]]
+        columns = schemas.columns_of(commit.metadata["schemaString"])
+        former = [] if before is None else schemas.columns_of(before["schemaString"])
     except (ValueError, KeyError, TypeError):
         return "the columns that it gives the table cannot be read"
-    if names != tables.schema(table).names:
+    names = [each.name for each in columns]
+    # A former version's table lacks what came since. It may get that, and lose nothing.
+    known = tables.schema(table).names
+    if names != [each for each in known if each in names] or not _ALWAYS <= set(names):
         return f"it gives the table other columns: {', '.join(map(str, names))[:300]}"
+    lost = [each.name for each in former if each.name not in names]
+    if lost:
+        return f"it hides columns from readers: {', '.join(lost)[:300]}"
     if commit.metadata.get("partitionColumns") != tables.SPECS[table].partition_by:
         return f"it makes {commit.metadata.get('partitionColumns')} the table's partitions"
     return ""

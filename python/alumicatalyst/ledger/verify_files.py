@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-from alumicatalyst.lake import tables
+from alumicatalyst.lake import schemas, tables
 from alumicatalyst.ledger import claims, delta, rows
 from alumicatalyst.ledger.entry import Add, Rows
 from alumicatalyst.ledger.verify_gather import Moved
@@ -37,11 +37,24 @@ class FileCheck:
         self._damaged: set[str] = set()
         self._absent: dict[str, tuple[int, Line]] = {}
         self._changed: set[str] = set()
+        self._expired: set[str] = set()
+        self._schemas: dict[bytes, str | None] = {}  # By which the rows of a batch were digested.
         self._claims: dict[str, str] = {}  # What was claimed of a file when its rows were compared with that.
 
-    def take(self, version: int, line: Add | Rows, action: Mapping[str, Any] | None = None) -> None:
-        """Verify a file that is still in the store, and what its add action claims of its rows, if there is one."""
+    def take(
+        self, version: int, line: Add | Rows, action: Mapping[str, Any] | None = None, schema: bytes | None = None
+    ) -> None:
+        """Verify a file that is still in the store, and what its add action claims of its rows, if there is one.
+
+        Args:
+            version: Of the commit that adds it.
+            line: What was signed of it.
+            action: The add action, if its commit is known.
+            schema: Digest of the schema text by which its rows were digested.
+        """
         path = delta.stored_path(self._table, line.path)
+        if isinstance(line, Rows):
+            self._schemas.setdefault(line.batch, schemas.leaf_schema(self._table, schema))
         data = self._known(version, line)
         if data is None:
             return
@@ -60,9 +73,14 @@ class FileCheck:
         """Learn of a file that is newer than the ledger: there is nothing yet to verify it with."""
         self._known(version, line)
 
-    def changed(self, paths: Collection[str]) -> None:
-        """Learn of files that a commit has taken out together with their rows, not only to rewrite them."""
-        self._changed.update(paths)
+    def changed(self, paths: Collection[str], *, expired: bool = False) -> None:
+        """Learn of files that a commit has taken out together with their rows, not only to rewrite them.
+
+        Args:
+            paths: Their paths.
+            expired: Whether they were of days that are not kept, and the commit counts them.
+        """
+        (self._expired if expired else self._changed).update(paths)
 
     def finish(self, live: Mapping[str, Mapping[str, Any] | None]) -> None:
         """Name the files that are part of the table and gone, and gather the rows that have moved.
@@ -109,7 +127,8 @@ class FileCheck:
             if found.num_rows != line.rows:
                 return f"it has {found.num_rows} rows, its entry says {line.rows}"
             located = rows.mislocated(found, line.batch)
-            same = located is not None or rows.root(self._table, found, line.batch) == line.root
+            schema = self._schemas.get(line.batch)
+            same = located is not None or rows.root(self._table, found, line.batch, schema) == line.root
             told = claims.Claims(self._table, action or {})
             told.take(found)
         except (rows.Unreadable, ValueError) as error:
@@ -143,16 +162,23 @@ class FileCheck:
         others = sorted(live.keys() - own - self._damaged)
         if not gone and not others:
             return
-        moved = Moved(self._table, self._bytes)
+        moved = Moved(self._table, self._bytes, self._schemas)
         for found in moved.look({delta.stored_path(self._table, each): live[each] for each in others}):
             self._report.wrong.add(found)
         for file, count in moved.strangers(gone):
             what = f"{count} of its rows are of no batch that was signed, or of one whose own file is there"
             self._report.wrong.add(Finding(what, self._table, file=file))
         kept = []
+        # Whatever moved stayed in its day, and a day goes as a whole.
+        days = {_folder(path) for path in self._expired - own}
         for version, line in gone.values():
             if moved.count(line.batch):
                 kept.append((version, line))
+            elif line.path in self._expired or (_folder(line.path) in days and line.path not in self._changed):
+                self._report.figures["batches expired"] += 1
+                what = "its rows have expired: a commit has taken out their day, and counts them"
+                path = delta.stored_path(self._table, line.path)
+                self._report.notes.add(Finding(what, self._table, version, path, _extent(line)))
             elif line.path in self._changed or self._changed - own:
                 # Taken out with their rows, or moved into a file that was: the ledger has the commits that say so.
                 self._report.figures["batches removed"] += 1
@@ -176,6 +202,10 @@ class FileCheck:
             return self._store.get(path)
         except FileNotFoundError as error:
             raise rows.Unreadable("it is missing") from error
+
+
+def _folder(path: str) -> str:
+    return path.rpartition("/")[0]
 
 
 def _extent(line: Line) -> tuple[int, int] | None:

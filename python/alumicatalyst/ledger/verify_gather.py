@@ -29,11 +29,15 @@ class Moved:
     Args:
         table: The table.
         read: Returns a live file's bytes.
+        schemas: By batch, the schema text by which its rows were digested.
     """
 
-    def __init__(self, table: str, read: Callable[[str], bytes]) -> None:
+    def __init__(
+        self, table: str, read: Callable[[str], bytes], schemas: Mapping[bytes, str | None] | None = None
+    ) -> None:
         self._table = table
         self._read = read
+        self._schemas = schemas or {}
         self._places: dict[bytes, dict[str, int]] = defaultdict(dict)
 
     def look(self, files: Mapping[str, Mapping[str, Any] | None]) -> Iterator[Finding]:
@@ -126,7 +130,7 @@ class Moved:
         if strange:
             return f"{found.num_rows - batch.rows} rows are double or were never written", (strange[0], strange[-1])
         try:
-            root = rows.root(self._table, found, batch.batch)
+            root = rows.root(self._table, found, batch.batch, self._schemas.get(batch.batch))
         except ValueError as error:
             return f"its rows cannot be digested: {str(error)[:200]}", everything
         return ("" if root == batch.root else "its rows are not those that were signed"), everything

@@ -29,6 +29,8 @@ class Replay:
         live: The files of the table by their paths as entries write them, each with its add action; with None where the
             commit file is gone or not the one that was signed, so that only the entry speaks of it.
         whole: Whether every commit so far was read as it was signed: then all of a reader's view can be compared.
+        transactions: The last txn action of every application.
+        metadata: The last metaData action.
     """
 
     def __init__(self) -> None:
@@ -36,8 +38,8 @@ class Replay:
         self.live: dict[str, Mapping[str, Any] | None] = {}
         self.whole = True
         self._removed: dict[str, Mapping[str, Any]] = {}
-        self._transactions: dict[str, Mapping[str, Any]] = {}
-        self._metadata: Mapping[str, Any] | None = None
+        self.transactions: dict[str, Mapping[str, Any]] = {}
+        self.metadata: Mapping[str, Any] | None = None
         self._protocol: Mapping[str, Any] | None = None
 
     def apply(self, version: int, commit: Commit) -> None:
@@ -49,8 +51,8 @@ class Replay:
         for path, action in commit.adds.items():
             self._removed.pop(delta.encoded(path), None)
             self.live[delta.encoded(path)] = action
-        self._transactions |= commit.transactions
-        self._metadata = commit.metadata or self._metadata
+        self.transactions |= commit.transactions
+        self.metadata = commit.metadata or self.metadata
         self._protocol = commit.protocol or self._protocol
 
     def apply_entry(self, version: int, lines: list[Line] | None) -> None:
@@ -106,10 +108,10 @@ class Replay:
             yield ("add", path), _comparable("add", _plain(action))
         for path, action in self._removed.items():
             yield ("remove", path), _comparable("remove", _plain(action))
-        for app, action in self._transactions.items():
+        for app, action in self.transactions.items():
             yield ("txn", app), _plain(action)
-        if self._metadata is not None:
-            yield ("metaData", ""), _plain(self._metadata)
+        if self.metadata is not None:
+            yield ("metaData", ""), _plain(self.metadata)
         if self._protocol is not None:
             yield ("protocol", ""), _plain(self._protocol)
 
@@ -137,10 +139,10 @@ class Replay:
 
     def _compare_table(self, handle: Any, table: str) -> Iterator[Finding]:
         log = f"{table}/{delta.LOG_FOLDER}"
-        for app, action in self._transactions.items():
+        for app, action in self.transactions.items():
             if handle.transaction_version(app) != action["version"]:
                 yield self._finding(f"readers see another version of the transaction {app} than the commits say", log)
-        if self._metadata is None or self._protocol is None:
+        if self.metadata is None or self._protocol is None:
             return
         found, protocol = handle.metadata(), handle.protocol()
         seen = {
@@ -151,8 +153,8 @@ class Replay:
             "configuration": found.configuration,
             "schemaString": json.loads(handle.schema().to_json()),
         }
-        told = {name: self._metadata.get(name) for name in seen}
-        told["schemaString"] = json.loads(str(self._metadata.get("schemaString")))
+        told = {name: self.metadata.get(name) for name in seen}
+        told["schemaString"] = json.loads(str(self.metadata.get("schemaString")))
         versions = protocol.min_reader_version, protocol.min_writer_version
         differing = [name for name in seen if (seen[name] or None) != (told[name] or None)]
         if versions != (self._protocol.get("minReaderVersion"), self._protocol.get("minWriterVersion")):
