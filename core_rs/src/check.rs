@@ -82,6 +82,13 @@ impl Catalog {
         Self { definitions, accepts: compiled.unknown.is_some(), devices, listed, definition_of, template }
     }
 
+    /// Takes values as they are from now on, because they were converted before; or converts them again.
+    pub fn take_canonical(&mut self, canonical: bool) {
+        for definition in &mut self.definitions {
+            definition.converts = !canonical && !definition.metric.conversion.is_neutral();
+        }
+    }
+
     /// The definition that a known series follows.
     pub fn definition(&self, known: Known) -> u32 {
         match known {
@@ -149,14 +156,12 @@ impl Catalog {
 
 impl Definition {
     fn new(metric: &Metric, texts: &mut Names) -> Self {
-        let neutral =
-            metric.conversion.subtract == 0.0 && metric.conversion.multiply == 1.0 && metric.conversion.divide == 1.0;
         Self {
             states: metric
                 .states
                 .as_ref()
                 .map(|states| states.iter().map(|(text, code)| (texts.insert(text), f64::from(*code))).collect()),
-            converts: !neutral,
+            converts: !metric.conversion.is_neutral(),
             range: metric.range.unwrap_or([f64::NEG_INFINITY, f64::INFINITY]),
             rules: Rules::new(metric),
             metric: metric.clone(),

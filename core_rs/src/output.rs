@@ -3,6 +3,7 @@
 use crate::alarm::Transition;
 use crate::decode::Reason;
 use crate::window::ClosedBy;
+use std::borrow::Cow;
 
 /// Why an output row exists: the envelope, and the position in it, that made the core emit it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,9 +162,9 @@ pub struct AlarmRow {
 pub struct RejectedRow {
     pub cause: Cause,
     pub reason: Reason,
-    pub detail: &'static str,
-    /// The byte of the envelope where it was met.
-    pub at: u32,
+    pub detail: Cow<'static, str>,
+    /// The byte of the envelope where it was met; none of a row that a lake held before.
+    pub at: Option<u32>,
     pub device: Option<String>,
     pub metric: Option<String>,
     pub event_time: Option<i64>,

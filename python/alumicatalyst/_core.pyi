@@ -1,6 +1,6 @@
 """The exact core, in Rust: decode, check, order, score, windows, alarms. Batches cross this boundary, rows never do."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol, final
 
 import pyarrow as pa
@@ -178,6 +178,32 @@ class Partition:
 
         Raises:
             ValueError: This is no such record batch.
+        """
+
+    def on_stored(
+        self,
+        readings: Iterable[_ArrowArray],
+        rejected: Iterable[_ArrowArray],
+        others: Iterable[_ArrowArray],
+        passed: Sequence[tuple[int, int | None]],
+        after: int,
+        upto: int,
+    ) -> Output:
+        """Take in rows that a lake holds, in place of the envelopes that they came from.
+
+        Values are taken as they are, in their canonical unit; every check and all that follows it is made anew. What
+        was rejected stays so. Tables may hold rows of other partitions, and may stand in any order.
+
+        Args:
+            readings: Record batches with the columns of `schema("readings")`, outcome and score aside.
+            rejected: Record batches of `rejected`.
+            others: Record batches that tell of more envelopes: partition, sequence_number and enqueued_time.
+            passed: Envelopes that left no row: sequence number, and microseconds; None leaves partition time as it is.
+            after: Rows up to this sequence number are passed over.
+            upto: Rows above this one too.
+
+        Raises:
+            ValueError: These are no such rows.
         """
 
     def flush(self, sequence_number: int, ordinal: int) -> Output:

@@ -11,6 +11,7 @@ mod output;
 mod partition;
 mod rows;
 mod schema;
+mod stored;
 mod tables;
 
 use pyo3::prelude::*;

@@ -4,6 +4,7 @@ use crate::dictionary::Dictionary;
 use crate::door::{poisoned, raise, run};
 use crate::envelopes::Envelopes;
 use crate::output::{Output, Tables};
+use crate::stored::{Stored, batches};
 use crate::tables::Names;
 use alumicatalyst_core::error::Error;
 use alumicatalyst_core::{partition, snapshot};
@@ -73,6 +74,28 @@ impl Partition {
             let decoded = Instant::now();
             let output = partition.analyse(&batch);
             Ok((output, decoded - start, decoded.elapsed()))
+        })
+    }
+
+    #[pyo3(signature = (readings, rejected, others, passed, after, upto))]
+    #[expect(clippy::too_many_arguments, reason = "keyword arguments in Python")]
+    fn on_stored(
+        &self,
+        py: Python<'_>,
+        readings: &Bound<'_, PyAny>,
+        rejected: &Bound<'_, PyAny>,
+        others: &Bound<'_, PyAny>,
+        passed: Vec<(i64, Option<i64>)>,
+        after: i64,
+        upto: i64,
+    ) -> PyResult<Output> {
+        let stored = Stored { readings: batches(readings)?, rejected: batches(rejected)?, others: batches(others)? };
+        self.emit(py, |partition| {
+            let start = Instant::now();
+            let rows = stored.rows(partition, passed, after, upto)?;
+            let gathered = Instant::now();
+            let output = partition.on_stored(rows)?;
+            Ok((output, gathered - start, gathered.elapsed()))
         })
     }
 

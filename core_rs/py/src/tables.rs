@@ -219,8 +219,7 @@ pub(crate) fn rejected(partition: &str, rows: &[RejectedRow]) -> RecordBatch {
     let mut columns = cause(partition, causes);
     columns.extend([
         coded(rows.iter().map(|row| row.reason as i32).collect(), &names),
-        Arc::new(StringArray::from_iter_values(rows.iter().map(|row| format!("{} at byte {}", row.detail, row.at))))
-            as ArrayRef,
+        Arc::new(StringArray::from_iter_values(rows.iter().map(detail))) as ArrayRef,
         Arc::new(rows.iter().map(|row| row.device.as_deref()).collect::<StringArray>()),
         Arc::new(rows.iter().map(|row| row.metric.as_deref()).collect::<StringArray>()),
         maybe_times(rows.iter().map(|row| row.event_time).collect()),
@@ -228,6 +227,10 @@ pub(crate) fn rejected(partition: &str, rows: &[RejectedRow]) -> RecordBatch {
         integers(rows.iter().map(|row| row.body_bytes).collect()),
     ]);
     table("rejected", columns)
+}
+
+fn detail(row: &RejectedRow) -> String {
+    row.at.map_or_else(|| row.detail.to_string(), |at| format!("{} at byte {at}", row.detail))
 }
 
 pub(crate) fn counts(rows: CountRows) -> RecordBatch {

@@ -100,6 +100,13 @@ pub struct Conversion {
     pub divide: f64,
 }
 
+impl Conversion {
+    /// Whether values come in their canonical unit.
+    pub fn is_neutral(&self) -> bool {
+        self.subtract == 0.0 && self.multiply == 1.0 && self.divide == 1.0
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Window {

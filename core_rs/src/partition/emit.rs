@@ -9,6 +9,7 @@ use crate::limits::{REJECTED_ENVELOPE_BYTES_MAX, REJECTED_READING_BYTES_MAX};
 use crate::names::Names;
 use crate::output::{AlarmRow, Cause, RejectedRow, WindowRow};
 use crate::series::{Identity, in_order};
+use std::borrow::Cow;
 
 impl Partition {
     pub(super) fn emit_closed(&mut self, cause: Cause, walk: &mut Walk) {
@@ -105,8 +106,8 @@ impl Partition {
         RejectedRow {
             cause: Cause { item: rejection.item, ..cause },
             reason: rejection.reason,
-            detail: rejection.detail,
-            at: rejection.at,
+            detail: Cow::Borrowed(rejection.detail),
+            at: Some(rejection.at),
             device: rejection.device.map(|id| name(id, &self.vocabulary.devices)),
             metric: rejection.metric.map(|id| name(id, &self.vocabulary.metrics)),
             event_time: rejection.event_time,

@@ -6,10 +6,12 @@
 mod batch;
 mod change;
 mod emit;
+mod stored;
 mod walk;
 
 pub use batch::Batch;
 pub(crate) use change::Retired;
+pub use stored::StoredRows;
 
 use crate::alarm;
 use crate::check::{Candidate, Catalog, Known};
