@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from alumicatalyst.cli.lake_maintain import compact, maintain, trim, vacuum
 from alumicatalyst.cli.lake_query import query
 from alumicatalyst.cli.lake_shown import Json, Uri, open_lake, text
 
 if TYPE_CHECKING:
     from alumicatalyst.lake.doctor import Report
 
-__all__ = ["doctor", "query"]
+__all__ = ["compact", "doctor", "maintain", "query", "trim", "vacuum"]
 
 _PARTITION = (
     "{partition}: mark {mark}, {envelopes:,} envelopes, {rows_total:,} readings = {windowed:,} windowed + {late:,} "

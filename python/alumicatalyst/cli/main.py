@@ -33,7 +33,11 @@ COMMANDS: Final[dict[str, Entry]] = {
     "replay": Entry("replay", (), "Store the readings of CSV, NDJSON or Parquet files."),
     "simulate": Entry("simulate", (), "Send, or write to files, the readings of the dictionary's plant."),
     "emulator": Entry("emulator", (), "Run a stand-in for Azure Event Hubs on this machine."),
-    "lake": Entry("lake", ("query", "doctor"), "Ask the lake, and check that every reading is accounted for."),
+    "lake": Entry(
+        "lake",
+        ("query", "doctor", "compact", "vacuum", "trim", "maintain"),
+        "Ask the lake, check that every reading is accounted for, and keep it tidy.",
+    ),
     "ledger": Entry(
         "ledger", ("run", "verify", "prove", "log", "key"), "Sign the lake's commits, prove them, and verify them."
     ),

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 from alumicatalyst.errors import LedgerError
 from alumicatalyst.lake import tables
 from alumicatalyst.ledger import delta, entry, entry_build
+from alumicatalyst.ledger.commits import Commits
 
 if TYPE_CHECKING:
     from alumicatalyst.lake.store import Store
@@ -68,7 +69,8 @@ class Follower:
 
     def __init__(self, store: Store, log: LogReader) -> None:
         self._store = store
-        self._cursors: dict[str, Cursor] = _tail(log)
+        self._cursors: dict[str, Cursor] = tail(log)
+        self._commits = {name: Commits(store, name) for name in tables.SPECS}
         self._checked_s = 0.0
 
     def check(self) -> None:
@@ -78,6 +80,7 @@ class Follower:
             LedgerError: A table was replaced, is older than the ledger, or its log was trimmed ahead of it.
         """
         for name in tables.SPECS:
+            self._commits[name].reload()
             cursor = self._cursors.get(name)
             if cursor is not None:
                 self._check_last(name, cursor)
@@ -85,7 +88,7 @@ class Follower:
             there, newest = set(versions), max(versions, default=-1)
             for version in range(0 if cursor is None else cursor.version + 1, newest):
                 # Asked for by its name as well: a listing may miss what is written meanwhile.
-                if version not in there and self._get(name, version) is None:
+                if version not in there and self._commits[name].get(version) is None:
                     raise LedgerError(
                         f"couldn't follow the table {name}: version {version} is missing and {newest} is there; its "
                         f"log was trimmed before the ledger had read it. {ANOTHER.capitalize()}"
@@ -109,7 +112,7 @@ class Follower:
             for number in range(VERSIONS_MAX + 1):
                 cursor = cursors.get(name)
                 version = 0 if cursor is None else cursor.version + 1
-                data = self._get(name, version)
+                data = self._commits[name].get(version)
                 if data is None:
                     break
                 if number == VERSIONS_MAX:
@@ -143,11 +146,11 @@ class Follower:
         return made
 
     def _check_last(self, name: str, cursor: Cursor) -> None:
-        data = self._get(name, cursor.version)
+        data = self._commits[name].get(cursor.version)
         if data is None:
             versions = self._versions(name)
             if versions and versions[-1] > cursor.version:
-                return  # Trimmed by maintenance, which keeps behind the ledger; what follows is still there.
+                return  # Another tool has trimmed the log; what follows is still there.
             raise LedgerError(
                 f"couldn't follow the table {name}: version {cursor.version}, which the ledger has signed, is not "
                 f"there; the lake is older than the ledger. {ANOTHER.capitalize()}"
@@ -165,12 +168,6 @@ class Follower:
         )
         return sorted(version for version in found if version is not None)
 
-    def _get(self, name: str, version: int) -> bytes | None:
-        try:
-            return self._store.get(delta.commit_path(name, version))
-        except FileNotFoundError:
-            return None
-
     def _digest(self, path: str) -> bytes | None:
         """Hash a file that another tool wrote; one that maintenance has removed since has no digest any more."""
         self._store.sync(path)
@@ -180,7 +177,7 @@ class Follower:
             return None
 
 
-def _tail(log: LogReader) -> dict[str, Cursor]:
+def tail(log: LogReader) -> dict[str, Cursor]:
     """Return the last entry of each table, read backwards until every table was met."""
     found: dict[str, Cursor] = {}
     stop = log.size

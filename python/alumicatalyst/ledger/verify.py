@@ -8,7 +8,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Final
 
 from alumicatalyst.errors import LedgerError, StateError
-from alumicatalyst.lake import state, tables
+from alumicatalyst.lake import archive, lease, state, tables
 from alumicatalyst.lake.fault import reported
 from alumicatalyst.ledger import entry
 from alumicatalyst.ledger.log import CHECKPOINT
@@ -18,7 +18,7 @@ from alumicatalyst.ledger.verify_report import Finding
 from alumicatalyst.ledger.verify_table import TableCheck
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from alumicatalyst.lake.store import Store
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 DICTIONARIES: Final = "_dictionaries"
 STATES: Final = "_state"
 _DICTIONARY: Final = re.compile(r"_dictionaries/([0-9a-f]{64})\.json")
+_LEASE: Final = re.compile(rf"{lease.FOLDER}/(?:clock|{lease.WHAT}/[0-9]{{20}})")
 _STATE: Final = re.compile(r"_state/([^/]+/[^/]+/[^/]+)/([0-9]{20})")
 
 
@@ -61,6 +62,7 @@ def verify(folder: Path, vkey: VerifierKey, earlier: Sequence[Earlier], store: S
             check.finish()
         _dictionaries(store, listed.pop(DICTIONARIES, {}), log.dictionaries, report)
         _states(store, listed.pop(STATES, {}), report)
+        _maintenance(listed.pop(archive.FOLDER, {}), listed.pop(lease.FOLDER, {}), report)
         for path in sorted(path for each in listed.values() for path in each):
             report.unclaimed.add(Finding("it is no part of a lake", file=path))
 
@@ -131,3 +133,16 @@ def _states(store: Store, listed: dict[str, int], report: Report) -> None:
             # An old one may have been removed since, when a newer one was put.
             if any(found == path for found, _ in store.list(f"{STATES}/{match[1]}")):
                 report.wrong.add(Finding(str(error), file=path))
+
+
+def _maintenance(archives: Iterable[str], leases: Iterable[str], report: Report) -> None:
+    """Name what maintenance would not have written; commits in archives were verified with their tables."""
+    for path in sorted(archives):
+        piece = archive.Piece.of(path)
+        if piece is None or piece.table not in tables.SPECS:
+            report.unclaimed.add(Finding("it is no archive of commits", file=path))
+        else:
+            report.figures["archives"] += 1
+    for path in sorted(leases):
+        if _LEASE.fullmatch(path) is None:
+            report.unclaimed.add(Finding("it is no lease", file=path))

@@ -1,0 +1,203 @@
+"""Many data files of a table into one: its rows sorted as readers want them, through a disk if memory is too small.
+
+Nothing here decides what is part of the table; `compact` does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from alumicatalyst.lake import encode, tables
+from alumicatalyst.lake.fault import first_line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from duckdb import DuckDBPyConnection
+
+    from alumicatalyst.lake.lease import Lease
+
+MEMORY_MAX: Final = "512MB"
+"""What sorting may hold in memory; beyond it DuckDB goes on in a temporary directory."""
+
+ORDER: Final = {
+    "readings": ("device", "metric", "event_time", "sequence_number", "item"),
+    "windows": ("device", "metric", "window_start", "sequence_number", "item"),
+    "alarms": ("device", "metric", "event_time", "sequence_number", "item"),
+    "rejected": ("partition", "sequence_number", "item"),
+    "batches": ("partition", "first_sequence"),
+    "journal": ("partition", "ordinal"),
+}
+"""By what rows are sorted: a series stays together, as in the flow's own files, but over all that were rewritten."""
+
+COMPRESSION_LEVEL: Final = 3
+"""Rows are rewritten once and read often; flushes use 1."""
+
+# Within a series these rise by steps that are nearly alike, and pack to a few bits as differences.
+_DELTA_PACKED: Final = frozenset(
+    {"sequence_number", "item", "enqueued_time", "event_time", "window_start", "window_end", "first_time", "last_time"}
+    | {"first_sequence", "last_sequence", "ordinal", "after_sequence", "_row"}
+)
+_BATCH_ROWS: Final = 131_072
+_PAGE_ROWS_MAX: Final = 131_072
+_WRITE_BATCH_ROWS: Final = 16_384
+# Whole bodies are written a few at a time: a page of sixteen thousand would be too large to read at once.
+_WRITE_BATCH_ROWS_OF_BODIES: Final = 1_024
+_DISTINCT_SHARE_MAX: Final = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Rewritten:
+    """A Parquet file in memory.
+
+    Attributes:
+        data: The file.
+        rows: Its rows.
+        sha256: Hex digest of `data`.
+        statistics: The Delta statistics, as JSON.
+    """
+
+    data: bytes
+    rows: int
+    sha256: str
+    statistics: str
+
+
+class Unreadable(Exception):
+    """A file cannot be read, or has not the rows that it should have."""
+
+
+def rewrite(table: str, files: Sequence[Path], folder: Path, lease: Lease, *, threads: int = 1) -> Rewritten:
+    """Sort the rows of some data files of a table into one.
+
+    Args:
+        table: The table.
+        files: The files, on a local disk.
+        folder: A directory for what does not fit into memory, and for the new file until it is complete.
+        lease: Checked now and then.
+        threads: Threads that sort.
+
+    Raises:
+        Unreadable: A file is damaged, or lacks a column.
+    """
+    import duckdb
+
+    target = folder / "sorted.parquet"
+    try:
+        expected = sum(int(pq.read_metadata(each).num_rows) for each in files)
+        config: dict[str, Any] = {
+            "memory_limit": MEMORY_MAX,
+            "temp_directory": str(folder / "sorting"),
+            "threads": threads,
+        }
+        with duckdb.connect(":memory:", config=config) as connection, lease.interruptible(connection.interrupt):
+            connection.execute("SET TimeZone = 'UTC'; SET preserve_insertion_order = false")
+            rows, statistics = _write(table, _sorted(connection, table, files, lease.check), target)
+    except (duckdb.Error, pa.ArrowException, OSError, ValueError) as error:
+        lease.check()  # An interrupted query says so in words of its own.
+        raise Unreadable(first_line(error)) from error
+    if rows != expected:
+        raise Unreadable(f"{expected} rows were to be rewritten, and {rows} came out")
+    data = target.read_bytes()
+    target.unlink()
+    return Rewritten(data, rows, hashlib.sha256(data).hexdigest(), statistics)
+
+
+def stored_schema(table: str) -> pa.Schema:
+    """Return the columns of a table's files: `date` stands in their paths, and names are plain strings."""
+    fields: list[Any] = []
+    for field in tables.schema(table):
+        if field.name != "date":
+            kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+            fields.append(pa.field(field.name, kind, nullable=field.nullable))
+    return pa.schema(fields)
+
+
+def _sorted(
+    connection: DuckDBPyConnection, table: str, files: Sequence[Path], check: Callable[[], None]
+) -> Iterator[pa.Table]:
+    """Yield the rows in their order, a row group at a time."""
+    schema = stored_schema(table)
+    columns = ", ".join(f'"{name}"' for name in schema.names)
+    order = ", ".join(f'"{name}"' for name in ORDER[table])
+    # A column that was added later is missing in older files, and null there.
+    query = f"SELECT {columns} FROM read_parquet($files, union_by_name = true) ORDER BY {order}"  # noqa: S608 own names
+    found = connection.sql(query, params={"files": [_plain(each) for each in files]})
+    waiting: list[pa.Table] = []
+    rows = 0
+    for batch in found.to_arrow_reader(_BATCH_ROWS):
+        check()
+        waiting.append(pa.Table.from_batches([batch]).select(schema.names).cast(schema))
+        rows += batch.num_rows
+        if rows >= encode.ROW_GROUP_ROWS_MAX:
+            whole = pa.concat_tables(waiting)
+            yield whole.slice(0, encode.ROW_GROUP_ROWS_MAX)
+            waiting = [whole.slice(encode.ROW_GROUP_ROWS_MAX)]
+            rows = waiting[0].num_rows
+    if rows:
+        yield pa.concat_tables(waiting)
+
+
+def _write(table: str, groups: Iterator[pa.Table], target: Path) -> tuple[int, str]:
+    """Write the file; return its rows and statistics.
+
+    How columns are encoded is chosen by the first row group: the series that follow are of the same plant.
+    """
+    writer: pq.ParquetWriter | None = None
+    rows = 0
+    try:
+        for group in groups:
+            if writer is None:
+                writer = pq.ParquetWriter(target, group.schema, **_layout(group))
+            writer.write_table(group, row_group_size=encode.ROW_GROUP_ROWS_MAX)
+            rows += group.num_rows
+    finally:
+        if writer is not None:
+            writer.close()
+    if writer is None:
+        raise ValueError(f"the files of {table} have no rows")
+    return rows, json.dumps(encode.statistics(pq.read_metadata(target)), allow_nan=False)
+
+
+def _layout(group: pa.Table) -> dict[str, Any]:
+    """Return how the writer lays columns out."""
+    dictionary: list[str] = []
+    encodings: dict[str, str] = {}
+    for field in group.schema:
+        if field.name in _DELTA_PACKED:
+            encodings[field.name] = "DELTA_BINARY_PACKED"
+        elif pa.types.is_float64(field.type) and _is_mostly_distinct(group.column(field.name)):
+            encodings[field.name] = "BYTE_STREAM_SPLIT"
+        else:
+            dictionary.append(field.name)
+    bodies = any(field.name == "body" for field in group.schema)
+    return {
+        "compression": "zstd",
+        "compression_level": COMPRESSION_LEVEL,
+        "use_dictionary": dictionary or False,
+        "column_encoding": encodings or None,
+        "write_batch_size": _WRITE_BATCH_ROWS_OF_BODIES if bodies else _WRITE_BATCH_ROWS,
+        "max_rows_per_page": _PAGE_ROWS_MAX,
+        # Where rows were first written nobody searches for by a range.
+        "write_statistics": [name for name in group.schema.names if not name.startswith("_")],
+        # Without Arrow's own schema every reader sees plain strings, as the Delta schema says.
+        "store_schema": False,
+    }
+
+
+def _is_mostly_distinct(column: pa.ChunkedArray) -> bool:
+    """Say whether splitting the bytes of values is smaller than a dictionary of them."""
+    return bool(pc.count_distinct(column).as_py() > _DISTINCT_SHARE_MAX * len(column))
+
+
+def _plain(path: Path) -> str:
+    """Return a path as it is meant, for DuckDB takes some characters for patterns."""
+    return "".join(f"[{each}]" if each in "*?[" else each for each in str(path))
