@@ -60,6 +60,9 @@ WATERMARK_DELAY_SECONDS = Gauge(
     ["partition"],
 )
 LAKE_COMMITS = Counter("alumicatalyst_lake_commits_total", "Commits to a table of the lake.", ["table"])
+LAKE_AWAY_SECONDS = Gauge(
+    "alumicatalyst_lake_away_seconds", "Seconds for which writing to the lake has been failing; 0: it works."
+)
 LAKE_CONFLICTS = Counter(
     "alumicatalyst_lake_conflicts_total", "Commits that found another one in between and were made again.", ["table"]
 )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from alumicatalyst.errors import LakeError
-from alumicatalyst.lake import Lake, commit
+from alumicatalyst.lake import Lake, retry
 from tests.lake import plant
 from tests.lake.faults import STEPS, Faults, Killed
 
@@ -49,20 +49,19 @@ def test_i5_a_step_that_fails_once_is_made_good(
 def test_a_store_that_stays_down_ends_in_a_clear_error_and_loses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, table: str
 ) -> None:
-    monkeypatch.setattr(commit, "_PAUSE_MAX_S", 0.001)
     with monkeypatch.context() as broken:
         Faults(broken, lambda count, step: "failed" if count >= SECOND_FLUSH and step == f"commit {table}" else None)
         with pytest.raises(
-            LakeError, match=f"couldn't commit .* to {table}: the connection was reset; nothing is lost"
+            LakeError,
+            match=f"couldn't commit .* to {table}.*: the connection was reset; nothing is lost",
         ):
-            plant.run(Lake.open(str(tmp_path)), UNTIL, flush_every=11)
+            plant.run(Lake.open(str(tmp_path), patience_s=0), UNTIL, flush_every=11)
     plant.run(Lake.open(str(tmp_path)), UNTIL, flush_every=11)
     plant.assert_exact(Lake.open(str(tmp_path)), UNTIL)
 
 
 def test_a_sink_whose_flush_failed_can_flush_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(commit, "_PAUSE_MAX_S", 0.001)
-    lake = Lake.open(str(tmp_path))
+    lake = Lake.open(str(tmp_path), patience_s=0)
     resume = lake.resume(plant.PARTITION, dictionary=plant.FakeDictionary(), first_sequence=0)
     sink = plant.sink_of(lake)
     sink.write(plant.item(resume, plant.Operator().take(0, UNTIL)))
@@ -83,7 +82,7 @@ def test_a_draining_process_does_not_try_for_long(tmp_path: Path, monkeypatch: p
     sink.write(plant.item(resume, plant.Operator().take(0, UNTIL)))
     with pytest.raises(LakeError):
         sink.flush()
-    assert len(faults.met) == commit.ATTEMPTS_WHILE_DRAINING_MAX
+    assert len(faults.met) == retry.ATTEMPTS_WHILE_DRAINING_MAX
 
 
 def test_i5_an_unfinished_file_is_no_data(tmp_path: Path) -> None:

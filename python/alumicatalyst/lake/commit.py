@@ -2,62 +2,24 @@
 
 from __future__ import annotations
 
-import random
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from alumicatalyst import metrics
-from alumicatalyst.errors import AlumicatalystError, ClaimLost, LakeError
-from alumicatalyst.lake.fault import first_line
+from alumicatalyst.errors import AlumicatalystError, ClaimLost
 from alumicatalyst.lake.log import now_ms
+from alumicatalyst.lake.retry import Retry
 from alumicatalyst.lake.tables import leaf_schema_sha256
-from alumicatalyst.log import get_logger
+
+__all__ = ["Plan", "Put", "Retry", "append", "check_claims", "put_files"]
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from alumicatalyst.lake.encode import EncodedFile
     from alumicatalyst.lake.store import Store
     from alumicatalyst.lake.table import Snapshot, Table
-
-ATTEMPTS_MAX = 16
-ATTEMPTS_WHILE_DRAINING_MAX = 4
-_PAUSE_FIRST_S = 0.02
-_PAUSE_MAX_S = 5.0
-_PAUSE_POLL_S = 0.05
-
-_log = get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Retry:
-    """How long a commit is tried again.
-
-    Attributes:
-        attempts: Attempts in all.
-        draining: Says whether the process is asked to stop: then only a few more attempts are made, without pauses.
-    """
-
-    attempts: int = ATTEMPTS_MAX
-    draining: Callable[[], bool] = lambda: False
-
-    def __iter__(self) -> Iterator[int]:
-        """Yield attempt numbers, with a jittered pause that doubles before each but the first."""
-        left_while_draining = ATTEMPTS_WHILE_DRAINING_MAX
-        for attempt in range(self.attempts):
-            if attempt:
-                self._pause(min(_PAUSE_MAX_S, _PAUSE_FIRST_S * 2**attempt) * random.random())  # noqa: S311 jitter
-            if self.draining():
-                left_while_draining -= 1
-                if left_while_draining < 0:
-                    return
-            yield attempt
-
-    def _pause(self, seconds: float) -> None:
-        until = time.monotonic() + seconds
-        while not self.draining() and (left := until - time.monotonic()) > 0:
-            time.sleep(min(left, _PAUSE_POLL_S))
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +118,7 @@ def append(
         table: The table.
         claims: Partition to the claim that must still be the last one.
         plan: Returns what to commit on a snapshot, None for nothing; it may put files.
-        retry: How often to try.
+        retry: How long to try; commits of others in between are no failures.
         what: What is committed, for messages.
 
     Returns:
@@ -164,20 +126,23 @@ def append(
 
     Raises:
         ClaimLost: Another process has claimed one of the partitions.
-        LakeError: The store failed until the last attempt.
+        LakeError: The store failed for longer than there is patience, or in a way that no patience mends.
     """
-    failure: Exception | None = None
+    attempts = retry.attempts(f"commit to {table.name}")
     refused_at: int | None = None
-    for attempt in retry:
+    for _ in attempts:
         with table.lock:
             try:
                 snapshot = table.refresh()
                 if refused_at is not None and snapshot.version > refused_at:
+                    # Somebody has committed in between, or we ourselves without hearing of it: that was no failure.
                     metrics.LAKE_CONFLICTS.labels(table.name).inc()
+                    attempts.conflict()
                 refused_at = None
                 check_claims(table.name, snapshot, claims)
                 planned = plan(snapshot)
                 if planned is None:
+                    attempts.worked()
                     return False
                 put = planned.put
                 metadata = dict(planned.metadata)
@@ -189,18 +154,14 @@ def append(
             except AlumicatalystError:
                 raise
             except Exception as error:  # noqa: BLE001 whatever it was, the log says what became of the commit
-                failure = error
-                _log.debug("commit tried again", table=table.name, attempt=attempt, error=first_line(error))
+                attempts.failed(error)
                 continue
+        attempts.worked()
         if put is not None:
             metrics.LAKE_ROWS.labels(table.name).inc(put.rows)
             metrics.LAKE_BYTES.labels(table.name).inc(put.size)
         return True
-    reason = first_line(failure) if failure else "the process is draining"
-    raise LakeError(
-        f"couldn't commit {what} to {table.name}: {reason}; nothing is lost: mend the store and start again, the "
-        "process resumes from the last marks"
-    ) from failure
+    raise attempts.error(f"commit {what} to {table.name}")
 
 
 def check_claims(table: str, snapshot: Snapshot, claims: Mapping[str, int]) -> None:

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Self
 
 from alumicatalyst.errors import LakeError
 from alumicatalyst.lake import claim, journal, state, tables
-from alumicatalyst.lake.commit import Retry
 from alumicatalyst.lake.fault import reported
 from alumicatalyst.lake.journal import JournalRow
 from alumicatalyst.lake.record import DictionaryLike, dictionary_path
 from alumicatalyst.lake.resume import Accept, Resume, resume
+from alumicatalyst.lake.retry import PATIENCE_S, Retry
 from alumicatalyst.lake.start import Held
 from alumicatalyst.lake.store import Store, open_store
 from alumicatalyst.lake.table import Table, TableMissing
@@ -42,6 +42,7 @@ class Lake:
         credential: str = "default",
         storage_options: Mapping[str, str] | None = None,
         draining: Callable[[], bool] = lambda: False,
+        patience_s: float = PATIENCE_S,
         create: bool = True,
     ) -> Self:
         """Open a lake and create the tables that are missing.
@@ -51,6 +52,7 @@ class Lake:
             credential: "default", or `env:NAME` / `file:PATH`; for `abfss` only.
             storage_options: Replaces what follows from the credential, in deltalake's names.
             draining: Whether the process is asked to stop; commits are then not tried for long.
+            patience_s: For how long a store that fails is tried again, once the lake is open.
             create: False for readers: nothing is made, and a lake that is not there is an error.
 
         Raises:
@@ -58,7 +60,7 @@ class Lake:
             LakeError: The store or a table cannot be opened.
         """
         store = open_store(uri, credential=credential, storage_options=storage_options, create=create)
-        lake = cls(store, Retry(draining=draining))
+        lake = cls(store, Retry(patience_s, draining))
         claim.together(lambda table: _open(table, create=create), [lake.table(name) for name in tables.SPECS])
         return lake
 
@@ -100,13 +102,18 @@ class Lake:
             LakeError: The store failed.
         """
         accept = Accept(accept_dictionary, accept_state_loss, accept_incarnation)
-        with reported(f"take partition {partition}"):
-            return resume(self, partition, dictionary, accept, Held(first_sequence, contiguous), begins_after, check)
+        held = Held(first_sequence, contiguous)
+        return self.retry.call(
+            f"take partition {partition}",
+            lambda: resume(self, partition, dictionary, accept, held, begins_after, check),
+        )
 
     def state(self, partition: str, sequence_number: int) -> bytes:
         """Return a state, verified; StateError if it is missing or damaged."""
-        with reported(f"read the state of {partition} at {sequence_number}"):
-            return state.get(self.store, partition, sequence_number)
+        return self.retry.call(
+            f"read the state of {partition} at {sequence_number}",
+            lambda: state.get(self.store, partition, sequence_number),
+        )
 
     def put_state(self, resume: Resume, sequence_number: int, state_bytes: bytes) -> None:
         """Keep a state whose rows are committed; older ones beyond the last few are removed."""
@@ -114,7 +121,8 @@ class Lake:
 
     def dictionary(self, sha256: str) -> str:
         """Return the canonical JSON of a dictionary that the journal names."""
-        with reported(f"read dictionary {sha256}"):
+
+        def read() -> str:
             try:
                 return self.store.get(dictionary_path(sha256)).decode()
             except FileNotFoundError:
@@ -122,6 +130,8 @@ class Lake:
                     f"couldn't read dictionary {sha256}: {dictionary_path(sha256)} is missing; restore it, its rows "
                     "cannot be explained without it"
                 ) from None
+
+        return self.retry.call(f"read dictionary {sha256}", read)
 
     def append_journal(self, resume: Resume, kind: str, after_sequence: int, body: str) -> JournalRow:
         """Commit a row to the journal of a partition that this process holds; apply it only afterwards.
@@ -133,13 +143,16 @@ class Lake:
             LakeError: The store failed.
         """
         table = self.table("journal")
-        with reported(f"append to the journal of {resume.partition}"):
+
+        def write() -> JournalRow:
             rows = journal.read(table, resume.partition)
             if rows and (rows[-1].kind, rows[-1].after_sequence, rows[-1].body) == (kind, after_sequence, body):
                 return rows[-1]
             row = JournalRow(len(rows), after_sequence, kind, body)
             journal.write(table, resume.partition, resume.claim, row, self.retry)
             return row
+
+        return self.retry.call(f"append to the journal of {resume.partition}", write)
 
 
 def _open(table: Table, *, create: bool) -> None:
