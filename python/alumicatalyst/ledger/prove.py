@@ -7,11 +7,11 @@ import shlex
 from typing import TYPE_CHECKING, Any, Final
 
 from alumicatalyst.errors import InputError, LedgerError
-from alumicatalyst.lake import tables
+from alumicatalyst.lake import schemas, tables
 from alumicatalyst.lake.fault import reported
 from alumicatalyst.ledger import delta, entry, entry_build, evidence, merkle, proof, rows
+from alumicatalyst.ledger.commits import Commits
 from alumicatalyst.ledger.entry import LEAF_ROWS, Rows, Tree
-from alumicatalyst.ledger.tiles import split_hashes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -77,7 +77,7 @@ def prove_row(lake: Lake, log: LogReader, vkey: VerifierKey, asked: str) -> byte
             batch, number = _find(connection, table, wanted)
             found = _batch_rows(connection, table, batch)
     index, data, line, others = _entry_of(lake, log, table, batch)
-    leaf_bytes, path, schema = _leaf(table, found, line, number)
+    leaf_bytes, path, schema = _leaf(table, found, line, number, entry.parse(data).schema)
     place = None if others is None else (line.line(), _path_to(line, others))
     told = evidence.RowEvidence(schema, leaf_bytes, path, number % LEAF_ROWS, place)
     return _written(log, vkey, index, evidence.Evidence(data, told))
@@ -187,9 +187,8 @@ def _entry_of(lake: Lake, log: LogReader, table: str, batch: bytes) -> tuple[int
 
 def _lines_of(lake: Lake, found: Entry) -> list[Rows]:
     """Return the lines that an entry's tree stands for, made again from its commit; none if that is gone or changed."""
-    try:
-        data = lake.store.get(delta.commit_path(found.table, found.version))
-    except FileNotFoundError:
+    data = Commits(lake.store, found.table).get(found.version)
+    if data is None:
         return []
     if hashlib.sha256(data).digest() != found.commit_sha256:
         return []
@@ -209,20 +208,27 @@ def _path_in(hashes: Sequence[bytes], at: int) -> evidence.Path:
     return evidence.Path(at, len(hashes), tuple(path))
 
 
-def _leaf(table: str, found: pa.Table, line: Rows, number: int) -> tuple[bytes, evidence.Path, str]:
+def _leaf(
+    table: str, found: pa.Table, line: Rows, number: int, schema_sha256: bytes | None
+) -> tuple[bytes, evidence.Path, str]:
     """Return a row's leaf, its way to the batch's root, and the schema text."""
-    from alumicatalyst import _core
-
-    batch = rows.whole(found.select(rows.names(table)))
-    hashes = split_hashes(_core.leaf_hashes(table, batch, line.batch))
-    if found.num_rows != line.rows or merkle.root(hashes) != line.root:
+    schema = schemas.leaf_schema(table, schema_sha256)
+    if schema is None:
         raise LedgerError(
-            f"couldn't prove the row: the {found.num_rows} stored rows of its batch are not the {line.rows} that were "
-            "signed; `alumicatalyst ledger verify` says what is wrong"
+            "couldn't prove the row: it was digested by a schema that this version does not know; use the version that "
+            "wrote it, or a newer one"
         )
-    at = number // LEAF_ROWS
-    data = _core.row_leaf(table, batch.slice(at * LEAF_ROWS, LEAF_ROWS), line.batch, at * LEAF_ROWS)
-    return data, _path_in(hashes, at), _core.leaf_schema(table)
+    try:
+        hashes = rows.hashes(table, found, line.batch, schema)
+        if found.num_rows != line.rows or merkle.root(hashes) != line.root:
+            raise ValueError(f"the {found.num_rows} stored rows of its batch are not the {line.rows} that were signed")
+        at = number // LEAF_ROWS
+        data = rows.row_leaf(table, found.slice(at * LEAF_ROWS, LEAF_ROWS), line.batch, at * LEAF_ROWS, schema)
+    except ValueError as error:
+        raise LedgerError(
+            f"couldn't prove the row: {error}; `alumicatalyst ledger verify` says what is wrong"
+        ) from error
+    return data, _path_in(hashes, at), schema
 
 
 def _sql_type(kind: pa.DataType) -> str:

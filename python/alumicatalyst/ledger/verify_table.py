@@ -6,11 +6,13 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
-from alumicatalyst.errors import LedgerError
+from alumicatalyst.errors import LakeError, LedgerError
+from alumicatalyst.lake import archive
 from alumicatalyst.lake.fault import first_line
+from alumicatalyst.lake.schemas import leaf_schema
 from alumicatalyst.lake.store import TEMPORARY_SUFFIX
-from alumicatalyst.lake.tables import leaf_schema_sha256
-from alumicatalyst.ledger import claims, delta, entry_build
+from alumicatalyst.ledger import claims, delta, entry_build, expiries
+from alumicatalyst.ledger.commits import Commits
 from alumicatalyst.ledger.entry import Add, Entry, Line, Rows, Tree
 from alumicatalyst.ledger.verify_files import FileCheck
 from alumicatalyst.ledger.verify_replay import LAST_CHECKPOINT, Replay, checkpoint_version
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from alumicatalyst.lake.store import Store
+    from alumicatalyst.ledger.commits import Place
     from alumicatalyst.ledger.delta import Commit
     from alumicatalyst.ledger.verify_report import Report
 
@@ -43,6 +46,7 @@ class TableCheck:
         self._report = report
         self._folder = f"{table}/{delta.LOG_FOLDER}/"
         self._unclaimed = set(listed)
+        self._commits = Commits(store, table)
         self._replay = Replay()
         self._files = FileCheck(store, table, report)
         self._id: str | None = None
@@ -73,7 +77,8 @@ class TableCheck:
         for line in lines or []:
             if isinstance(line, Add | Rows):
                 self._unclaimed.discard(delta.stored_path(self._table, line.path))
-                self._files.take(found.version, line, None if commit is None else self._replay.live.get(line.path))
+                action = None if commit is None else self._replay.live.get(line.path)
+                self._files.take(found.version, line, action, found.schema)
         self._compare_checkpoint(found.version)
 
     def _commit(self, found: Entry) -> Commit | None:
@@ -81,25 +86,43 @@ class TableCheck:
         path = delta.commit_path(self._table, found.version)
         self._unclaimed.discard(path)
         self._report.figures["commits"] += 1
-        data = self._get(path)
-        if data is None:
-            first = min(self._versions, default=-1)
-            trimmed = found.version < first and any(each >= first - 1 for each in self._checkpoints)
-            if trimmed and _lines(found) is None:
-                what = (
-                    "its commit file is gone, and only it can tell the files that its entry has as a tree; restore it"
-                )
-                self._wrong(what, found.version, path)
-            elif trimmed:
-                what = "its commit file is gone and a checkpoint stands for it: maintenance has removed it, or a hand"
-                self._report.notes.add(Finding(what, self._table, found.version, path))
-            else:
-                self._wrong("its commit file is missing", found.version, path)
+        try:
+            place = self._place(found)
+        except LakeError as error:
+            self._wrong(str(error), found.version)
             return None
-        if len(data) != found.commit_bytes or hashlib.sha256(data).digest() != found.commit_sha256:
-            self._wrong("its commit file is not the one that was signed", found.version, path)
+        if place is None:
+            self._missing(found, path)
             return None
-        return self._parsed(data, found.version)
+        if not _is_signed(place.data, found):
+            self._wrong("its commit file is not the one that was signed", found.version, place.path)
+            return None
+        return self._parsed(place.data, found.version, place.path)
+
+    def _place(self, found: Entry) -> Place | None:
+        """Return an entry's commit file from the log or an archive; where both have one, the one that was signed."""
+        in_log = self._commits.in_log(found.version)
+        archived = self._commits.in_archive(found.version)
+        if in_log is None or archived is None or in_log.data == archived.data:
+            return in_log or archived
+        if _is_signed(archived.data, found):
+            what = "it was made after the version was trimmed: the archive has the commit that was signed"
+            self._report.unclaimed.add(Finding(what, self._table, found.version, in_log.path))
+            return archived
+        self._wrong("its commit file is not the one that was signed", found.version, archived.path)
+        return in_log
+
+    def _missing(self, found: Entry, path: str) -> None:
+        first = min(self._versions, default=-1)
+        trimmed = found.version < first and any(each >= first - 1 for each in self._checkpoints)
+        if trimmed and _lines(found) is None:
+            what = "its commit file is gone, and only it can tell the files that its entry has as a tree; restore it"
+            self._wrong(what, found.version, path)
+        elif trimmed:
+            what = "its commit file is gone and a checkpoint stands for it: another tool has removed it, or a hand"
+            self._report.notes.add(Finding(what, self._table, found.version, path))
+        else:
+            self._wrong("its commit file is missing", found.version, path)
 
     def _rebuilt(self, index: int, data: bytes, found: Entry, commit: Commit) -> list[Line] | None:
         """Make the entry again from its commit; return its lines, those too that a tree stands for."""
@@ -115,7 +138,7 @@ class TableCheck:
             self._wrong(f"entry {index} is not what follows from its commit file", found.version)
         if commit.metadata is not None and commit.metadata["id"] != found.table_id:
             self._wrong(f"its commit makes it another table, {commit.metadata['id']}", found.version)
-        if made.schema is not None and made.schema.hex() != leaf_schema_sha256(self._table):
+        if made.schema is not None and leaf_schema(self._table, made.schema) is None:
             self._wrong("its rows were digested by a schema that this version does not know", found.version)
         return lines
 
@@ -142,6 +165,7 @@ class TableCheck:
     def finish(self) -> None:
         """Compare what readers see, with the commits that are newer than the ledger, and gather moved rows."""
         self._pending()
+        self._archives()
         if self._replay.version >= 0:
             self._compare_reader()
             self._compare_pointer()
@@ -188,12 +212,16 @@ class TableCheck:
         while True:
             version = self._replay.version + 1
             path = delta.commit_path(self._table, version)
-            data = self._get(path)
+            try:
+                data = self._commits.get(version)
+            except LakeError as error:
+                self._wrong(str(error), version)
+                data = None
             if data is None:
                 break
             self._unclaimed.discard(path)
             self._report.pending.add(Finding("it is newer than the ledger", self._table, version, path))
-            commit = self._parsed(data, version)
+            commit = self._parsed(data, version, path)
             if commit is None:
                 self._replay.apply_entry(version, None)
                 continue
@@ -207,6 +235,16 @@ class TableCheck:
             self._wrong(f"its commit file is missing, and version {min(beyond)} is there", version, path)
             self._unclaimed -= {delta.commit_path(self._table, each) for each in beyond}
             self._versions -= beyond
+
+    def _archives(self) -> None:
+        """See that archives hold just what their names say; their commits were verified one by one."""
+        for piece in self._commits.archive.pieces:
+            if piece.last > self._replay.version:
+                self._wrong(f"it is of versions to {piece.last}, which no commit has made", file=piece.path)
+            try:
+                archive.decode(self._get(piece.path) or b"", piece.path)
+            except LakeError as error:
+                self._wrong(str(error), file=piece.path)
 
     def _take_pending(self, version: int, commit: Commit) -> None:
         digests: dict[str, bytes | None] = dict.fromkeys(commit.adds)
@@ -262,18 +300,19 @@ class TableCheck:
     # ------------------------------------------------------------------ small things
 
     def _apply(self, version: int, commit: Commit) -> None:
+        before = self._replay.metadata
+        expiry = expiries.judge(self._table, commit, self._replay)
         self._replay.apply(version, commit)
-        what = claims.shown_otherwise(self._table, commit)
-        if what:
+        for what in filter(None, (claims.shown_otherwise(self._table, commit, before), expiry)):
             self._wrong(what, version, delta.commit_path(self._table, version))
         changed = (path for path, each in commit.removes.items() if each.get("dataChange") is not False)
-        self._files.changed({delta.encoded(path) for path in changed})
+        self._files.changed({delta.encoded(path) for path in changed}, expired=expiry == "")
 
-    def _parsed(self, data: bytes, version: int) -> Commit | None:
+    def _parsed(self, data: bytes, version: int, path: str) -> Commit | None:
         try:
             return delta.parse(data, f"{self._table}@{version}")
         except LedgerError as error:
-            self._wrong(str(error), version, delta.commit_path(self._table, version))
+            self._wrong(str(error), version, path)
             return None
 
     def _get(self, path: str) -> bytes | None:
@@ -297,3 +336,7 @@ def _lines(found: Entry) -> list[Line] | None:
             return None
         lines += kind
     return lines
+
+
+def _is_signed(data: bytes, found: Entry) -> bool:
+    return len(data) == found.commit_bytes and hashlib.sha256(data).digest() == found.commit_sha256
