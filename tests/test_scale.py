@@ -1,0 +1,152 @@
+"""Several processes on one lake: each has its partitions, all commit to the same tables, nothing is lost or doubled.
+
+Children are real processes of either runner (`tests/kill`); what they leave is compared bit for bit with what one
+undisturbed run would have written (I5).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.kill.harness import BYTEWAX, LOOP, Address, Ground
+from tests.parts.azurite import Azurite, azurite
+from tests.scale_ground import (
+    COMMITS,
+    CONFLICTS,
+    counted,
+    drain,
+    free_ports,
+    make_logs,
+    opened,
+    share,
+    wait_for_all_rows,
+    wait_for_commits,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.scale_ground import Counts
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+__all__ = ["azurite"]
+
+RUN_BYTEWAX = "run --runner bytewax"
+BYTEWAX_TWO_WORKERS = BYTEWAX + " -w 2"
+
+
+def assert_exact(ground: Ground) -> None:
+    ground.assert_whole()
+    doctor = ground.doctor()
+    assert doctor.returncode == 0, doctor.stdout + doctor.stderr
+
+
+def run_together(ground: Ground, runners: list[str], **settings: float) -> list[Counts]:
+    """Run one process of each runner, with equal shares, to the end of the logs; return what each counted."""
+    ports = free_ports(len(runners))
+    children = [
+        ground.start(runner, stays=True, runner__metrics_port=port, **share(at, len(runners)), **settings)
+        for at, (runner, port) in enumerate(zip(runners, ports, strict=True))
+    ]
+    wait_for_all_rows(ground, children)
+    counts = [counted(port) for port in ports]
+    lives = drain(ground, children)
+    for at, life in enumerate(lives):
+        assert opened(life) == {f"scale/1/{n}" for n in range(len(ground.logs)) if n % len(runners) == at}
+    ground.finish(LOOP)
+    assert ground.replayed() == 0
+    return counts
+
+
+def conflicts(counts: list[Counts]) -> int:
+    return sum(each[CONFLICTS].total() for each in counts)
+
+
+@pytest.mark.parametrize("second", [LOOP, BYTEWAX_TWO_WORKERS])
+def test_i5_processes_that_commit_to_the_same_tables_lose_and_double_nothing(second: str, tmp_path: Path) -> None:
+    ground = Ground(tmp_path, make_logs(700, 5, 160))
+    counts = run_together(ground, [LOOP, second, RUN_BYTEWAX], lake__flush_rows_max=20)
+    assert conflicts(counts) > 0
+    assert_exact(ground)
+
+
+def test_i5_processes_that_commit_to_the_same_tables_on_azure_lose_and_double_nothing(
+    azurite: Azurite, tmp_path: Path
+) -> None:
+    secret = tmp_path / "connection"
+    secret.write_text(azurite.connection_string)
+    address = Address(azurite.container("scale") + "/plants", f"file:{secret}", azurite.storage_options)
+    ground = Ground(tmp_path / "ground", make_logs(720, 4, 60), address=address)
+    counts = run_together(ground, [LOOP, RUN_BYTEWAX], lake__flush_rows_max=40)
+    assert conflicts(counts) > 0
+    assert_exact(ground)
+
+
+def test_i5_of_four_processes_that_commit_all_the_time_none_starves(tmp_path: Path) -> None:
+    ground = Ground(tmp_path, make_logs(740, 4, 150))
+    counts = run_together(ground, [LOOP] * 4, lake__flush_interval_s=0.2, lake__flush_rows_max=10**6)
+    assert conflicts(counts) > 0
+    # Somebody's commit is behind every attempt that was refused, and refuses each of the others once at most.
+    for at, each in enumerate(counts):
+        others = [other[COMMITS] for other in counts[:at] + counts[at + 1 :]]
+        for table, refused in each[CONFLICTS].items():
+            assert refused <= sum(other[table] for other in others), (table, counts)
+    assert_exact(ground)
+
+
+@pytest.mark.parametrize(("former", "heir"), [(LOOP, RUN_BYTEWAX), ("run --runner bytewax -w 2", LOOP)])
+def test_i2_a_partition_that_another_process_takes_stops_the_one_that_had_it(
+    former: str, heir: str, tmp_path: Path
+) -> None:
+    ground = Ground(tmp_path, make_logs(760, 4, 500))
+    old = ground.start(former, source__partitions="0,1,2")
+    wait_for_commits([old], 2)
+    new = ground.start(heir, source__partitions="2,3", stays=True)
+    # A process stops as a whole, so that one that should be dead does nothing more; started again with what is left
+    # to it, it goes on.
+    life = old.end(30)
+    assert life.code == 5, life.output[-3000:]
+    assert "scale/1/2 is claimed by another process" in life.output
+    ground.lives.append(life)
+    again = ground.start(former, source__partitions="0,1", stays=True)
+    wait_for_all_rows(ground, [new, again])
+    taken, kept = drain(ground, [new, again])
+    assert (opened(taken), opened(kept)) == ({"scale/1/2", "scale/1/3"}, {"scale/1/0", "scale/1/1"})
+    ground.finish(LOOP)
+    assert_exact(ground)
+
+
+# How many processes there are, and how each of them ends: drained, killed from outside, or killed at a point.
+STEPS = [
+    [(LOOP, "drain")],
+    [(RUN_BYTEWAX, "commit:windows after 2"), (LOOP, "kill")],
+    [(LOOP, "drain"), (BYTEWAX_TWO_WORKERS, "put:batches before 3"), (RUN_BYTEWAX, "drain")],
+    [(BYTEWAX, "kill"), (LOOP, "drain")],
+    [(RUN_BYTEWAX, "drain")],
+]
+
+
+def test_i5_partitions_are_dealt_anew_to_more_and_fewer_processes_in_mid_stream(tmp_path: Path) -> None:
+    ground = Ground(tmp_path, make_logs(780, 5, 480))
+    for step in STEPS:
+        points = [how if ":" in how else "" for _, how in step]
+        children = [
+            ground.start(runner, point=point, quota=90, **share(at, len(step)))
+            for at, ((runner, _), point) in enumerate(zip(step, points, strict=True))
+        ]
+        running = [child for child, point in zip(children, points, strict=True) if not point]
+        wait_for_commits(running, 3)
+        for child, (_, how) in zip(children, step, strict=True):
+            if how == "kill":
+                ground.bury(child)
+            elif ":" in how:
+                life = child.end()
+                assert life.diary[-1] == {"event": "killed", "at": how.split()[0]}
+                ground.lives.append(life)
+        drain(ground, [child for child, (_, how) in zip(children, step, strict=True) if how == "drain"])
+    assert all(life.committed for life in ground.lives)
+    assert ground.replayed() > 0
+    ground.finish(LOOP)
+    assert_exact(ground)
