@@ -16,8 +16,11 @@ from alumicatalyst import metrics
 from alumicatalyst._core import Dictionary, Partition, state_info
 from alumicatalyst.errors import StateError
 from alumicatalyst.log import get_logger
+from alumicatalyst.sources.stored_batch import StoredBatch
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pyarrow as pa
     from numpy.typing import NDArray
 
@@ -48,12 +51,12 @@ class Batch:
 
     Attributes:
         resume: What the process learned when it took the partition; the first batch's names the state to load.
-        envelopes: Rows of `schema("envelopes")`; none for a heartbeat.
+        envelopes: Rows of `schema("envelopes")`, none for a heartbeat; or stored rows in place of envelopes.
         flush: The journal row that ends a finite source, committed already.
     """
 
     resume: Resume
-    envelopes: pa.RecordBatch
+    envelopes: pa.RecordBatch | StoredBatch
     flush: JournalRow | None = None
 
 
@@ -97,8 +100,8 @@ class Analysis:
         if batch.flush is not None and batch.flush.ordinal > max([partition.journal_ordinal, *self._ordinals()]):
             self._pending.append(batch.flush)
         outputs = self._apply_journal(partition)
-        for envelopes in self._cut(batch.envelopes):
-            outputs.append(partition.on_batch(envelopes))
+        for part in self._cut(batch.envelopes):
+            outputs.append(part.analyse(partition) if isinstance(part, StoredBatch) else partition.on_batch(part))
             outputs.extend(self._apply_journal(partition))
         for output in outputs:
             self._count(output)
@@ -149,8 +152,10 @@ class Analysis:
     def _ordinals(self) -> list[int]:
         return [row.ordinal for row in self._pending]
 
-    def _cut(self, envelopes: pa.RecordBatch) -> list[pa.RecordBatch]:
+    def _cut(self, envelopes: pa.RecordBatch | StoredBatch) -> Sequence[pa.RecordBatch | StoredBatch]:
         """Cut a batch behind every envelope after which a journal row stands, and where it may have too many rows."""
+        if isinstance(envelopes, StoredBatch):
+            return envelopes.cut(row.after_sequence for row in self._pending)
         if envelopes.num_rows == 0:
             return [envelopes]
         edges = {0, envelopes.num_rows}

@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -14,11 +15,13 @@ import pyarrow as pa
 from alumicatalyst import metrics
 from alumicatalyst._core import schema
 from alumicatalyst.gate import Gate
+from alumicatalyst.lake import journal
 from alumicatalyst.log import get_logger
 from alumicatalyst.operator import Analysed, Analysis, Batch
 from alumicatalyst.sinks.lake import LakeSink
-from alumicatalyst.sources import AS_SET, FiniteSource, MovingStart
+from alumicatalyst.sources import AS_SET, FiniteSource, JournaledSource, MovingStart
 from alumicatalyst.sources.share import Share
+from alumicatalyst.sources.stored_batch import StoredBatch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -45,13 +48,14 @@ class Intake:
         source, lake = pipeline.source, pipeline.lake
         self.resume: Resume = lake.resume(
             partition,
-            dictionary=pipeline.dictionary,
+            dictionary=self._dictionary(),
             first_sequence=source.first_sequence(partition),
             begins_after=source.begins_after(partition) if isinstance(source, MovingStart) else None,
             check=self._check_input,
             **pipeline.accept,
         )
         self._journal_input()
+        self._carry_journal()
         after = AS_SET if self.resume.fresh else self.resume.after
         self._reader: Reader = source.open(partition, after, self.resume.claim)
         # Where a state was taken between the last row and the flush, nothing is left to read, and yet the flush is due.
@@ -74,6 +78,24 @@ class Intake:
             after = max(self.resume.mark, *(row.after_sequence for row in self.resume.journal))
             self._pipeline.lake.append_journal(self.resume, "input", after, body)
 
+    def _dictionary(self) -> Dictionary:
+        """Return the dictionary to go on with: the flow's, or what a source with a journal of its own says."""
+        source, lake = self._pipeline.source, self._pipeline.lake
+        if isinstance(source, JournaledSource):
+            rows = journal.read(lake.table("journal"), self.partition)
+            return source.dictionary(self.partition, rows) or self._pipeline.dictionary
+        return self._pipeline.dictionary
+
+    def _carry_journal(self) -> None:
+        """Journal what a source with a journal of its own went through, before any of it is applied."""
+        source, lake = self._pipeline.source, self._pipeline.lake
+        if not isinstance(source, JournaledSource):
+            return
+        rows = self.resume.journal
+        for row in source.carried(self.partition, rows, lake):
+            rows = (*rows, lake.append_journal(self.resume, row.kind, row.after_sequence, row.body))
+        self.resume = replace(self.resume, journal=rows)
+
     def next(self) -> Batch | None:
         """Return the next batch, or None where there is nothing to do now. Never blocks."""
         if self.finished or not self._pipeline.gate.is_open:
@@ -81,7 +103,9 @@ class Intake:
         envelopes = self._reader.take()
         if envelopes is None:
             return self._finish() if self._reader.finished else None
-        if envelopes.num_rows:
+        if isinstance(envelopes, StoredBatch):
+            self._last = envelopes.upto
+        elif envelopes.num_rows:
             self._last = envelopes.column("sequence_number")[-1].as_py()
         self._observe()
         self._pipeline.gate.enter()

@@ -9,9 +9,14 @@ from alumicatalyst.errors import SourceError
 from alumicatalyst.sources.envelope import envelopes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import pyarrow as pa
+
+    from alumicatalyst._core import Dictionary
+    from alumicatalyst.lake import Lake
+    from alumicatalyst.lake.journal import JournalRow
+    from alumicatalyst.sources.stored_batch import StoredBatch
 
 AS_SET: Final = -2
 """Instead of a sequence number to read behind: begin where the settings say."""
@@ -30,8 +35,8 @@ class Reader(Protocol):
     def queued(self) -> int:
         """Batches that are ready to be taken."""
 
-    def take(self) -> pa.RecordBatch | None:
-        """Return the next batch of envelopes (`sources.envelopes`) without ever blocking.
+    def take(self) -> pa.RecordBatch | StoredBatch | None:
+        """Return the next batch of envelopes (`sources.envelopes`), or of stored rows, without ever blocking.
 
         Returns:
             None when there is nothing now; an empty batch about once a second while the source is idle, which is the
@@ -85,6 +90,21 @@ class FiniteSource(Source, Protocol):
 
 
 @runtime_checkable
+class JournaledSource(FiniteSource, Protocol):
+    """A source that has a journal of its own, which the flow goes through in its places."""
+
+    def dictionary(self, partition: str, rows: Sequence[JournalRow]) -> Dictionary | None:
+        """Return the dictionary that the flow goes on with behind these rows of its journal; None: its own."""
+
+    def carried(self, partition: str, rows: Sequence[JournalRow], into: Lake) -> list[JournalRow]:
+        """Return the rows that the flow's journal lacks, in order; what they refer to is put into the lake.
+
+        Raises:
+            InputError: The flow's journal holds others.
+        """
+
+
+@runtime_checkable
 class MovingStart(Source, Protocol):
     """A source whose settings may name a place that moves, such as the newest event."""
 
@@ -129,6 +149,7 @@ def split_partition_id(partition: str) -> tuple[str, str, str]:
 __all__ = [
     "AS_SET",
     "FiniteSource",
+    "JournaledSource",
     "MovingStart",
     "Reader",
     "Source",
