@@ -24,6 +24,7 @@ NAMES = {
     "alumicatalyst_stage_seconds": ("stage",),
     "alumicatalyst_watermark_delay_seconds": ("partition",),
     "alumicatalyst_lake_commits_total": ("table",),
+    "alumicatalyst_lake_away_seconds": (),
     "alumicatalyst_lake_conflicts_total": ("table",),
     "alumicatalyst_lake_rows_total": ("table",),
     "alumicatalyst_lake_bytes_total": ("table",),
