@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from alumicatalyst.lake import Lake
     from alumicatalyst.lake.journal import JournalRow
     from alumicatalyst.lake.resume import Resume
+    from alumicatalyst.lake.schedule import Schedule
     from alumicatalyst.settings import Settings
     from alumicatalyst.sinks.alerts import AlertSink
     from alumicatalyst.sources import Reader, Source
@@ -155,6 +156,7 @@ class Pipeline:
         accept_state_loss: Go on after the mark where the log to replay from has expired.
         accept_incarnation: Take a hub that was made anew for what it is.
         alerts: Where alarms, windows and latest values are posted ahead of the lake; None: nowhere.
+        maintenance: What keeps the lake tidy while the flow runs; None: nobody here.
         draining: The flag that drains it, where others look at it too.
     """
 
@@ -174,6 +176,7 @@ class Pipeline:
         accept_state_loss: bool = False,
         accept_incarnation: bool = False,
         alerts: AlertSink | None = None,
+        maintenance: Schedule | None = None,
         draining: threading.Event | None = None,
     ) -> None:
         self.source, self.dictionary, self.lake, self.flush_at_end = source, dictionary, lake, flush_at_end
@@ -187,7 +190,7 @@ class Pipeline:
         self._flush_interval_s = flush_interval_s
         self._flush_rows_max = flush_rows_max
         self._state_interval_s = state_interval_s
-        self._alerts = alerts
+        self._alerts, self._maintenance = alerts, maintenance
         self._sinks_open = 0
         self._sinks_lock = threading.Lock()
         self._draining = draining or threading.Event()
@@ -198,12 +201,18 @@ class Pipeline:
         """Connect what the settings name. Sources and stores are imported only where they are used."""
         from alumicatalyst.dictionary import load
         from alumicatalyst.lake import Lake
+        from alumicatalyst.lake.schedule import Schedule
         from alumicatalyst.sources.selection import source_of
 
         dictionary = load(settings.dictionary)
         source = source_of(settings, dictionary)
         draining = threading.Event()
-        lake = Lake.open(settings.lake.uri, credential=settings.lake.credential, draining=draining.is_set)
+        lake = Lake.open(
+            settings.lake.uri,
+            credential=settings.lake.credential,
+            draining=draining.is_set,
+            patience_s=settings.lake.patience_s,
+        )
         alerts = None
         if settings.api.url:
             from alumicatalyst.sinks.alerts import AlertSink
@@ -219,6 +228,7 @@ class Pipeline:
             state_interval_s=settings.lake.state_interval_s,
             in_flight_batches_max=settings.runner.in_flight_batches_max,
             alerts=alerts,
+            maintenance=Schedule.of(settings),
             draining=draining,
             **accept,
         )
@@ -259,6 +269,8 @@ class Pipeline:
         lake = LakeSink(self.lake, flush_interval_s=self._flush_interval_s, flush_rows_max=self._flush_rows_max, **told)
         with self._sinks_lock:
             self._sinks_open += 1
+            if self._sinks_open == 1 and self._maintenance is not None:
+                self._maintenance.start()
         return Sink(self, lake)
 
     def sink_closed(self) -> None:
@@ -266,6 +278,8 @@ class Pipeline:
         with self._sinks_lock:
             self._sinks_open -= 1
             last = self._sinks_open == 0
+        if last and self._maintenance is not None:
+            self._maintenance.close()
         if last and self._alerts is not None:
             self._alerts.close(drain=not self.failed)
 

@@ -92,7 +92,7 @@ def replay(
         batch_envelopes_max=settings.source.batch_envelopes_max,
         batch_bytes_max=settings.source.batch_bytes_max,
     )
-    store = Lake.open(settings.lake.uri, credential=settings.lake.credential)
+    store = Lake.open(settings.lake.uri, credential=settings.lake.credential, patience_s=settings.lake.patience_s)
     pipeline = Pipeline(
         source,
         compiled,

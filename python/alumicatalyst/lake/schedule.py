@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 
     from alumicatalyst.settings import Settings
 
-JOIN_S_MAX: Final = 10.0
-"""Seconds that a process which ends waits for the thread; it may be cut off anywhere, as by a kill."""
-
 _NICENESS: Final = 10
 
 _log = get_logger(__name__)
@@ -42,6 +39,7 @@ class Schedule:
 
     Example:
         >>> schedule = Schedule.of(settings)
+        >>> schedule.start()
         >>> schedule.close()
     """
 
@@ -64,7 +62,7 @@ class Schedule:
 
     @classmethod
     def of(cls, settings: Settings) -> Self | None:
-        """Start what the settings ask for; None if they ask for none."""
+        """Return what the settings ask for; None if they ask for none."""
         if settings.maintenance.interval_s <= 0:
             return None
         from alumicatalyst.ledger.cursor import cursor
@@ -73,28 +71,26 @@ class Schedule:
         def signed(lake: Lake) -> Mapping[str, int]:
             return cursor(lake, Place.of(settings.ledger).folder)
 
-        made = cls(
+        return cls(
             lambda: Lake.open(settings.lake.uri, credential=settings.lake.credential, create=False),
             signed,
             Limits.of(settings.maintenance),
             interval_s=settings.maintenance.interval_s,
         )
-        made.start()
-        return made
 
     def start(self) -> None:
-        """Start the thread."""
-        self._thread = threading.Thread(target=self._run, name="maintenance", daemon=True)
+        """Start the thread. It is no daemon: one that runs native code while Python ends aborts the process."""
+        self._thread = threading.Thread(target=self._run, name="maintenance")
         self._thread.start()
 
     def close(self) -> None:
-        """Stop what is being done at its next step, and wait a little for the thread."""
+        """Stop what is being done at its next step, and wait for it."""
         self._closed.set()
         with self._lock:
             if self._lease is not None:
                 self._lease.stop()
         if self._thread is not None:
-            self._thread.join(JOIN_S_MAX)
+            self._thread.join()
 
     def _run(self) -> None:
         # On Linux a priority belongs to a thread. Where it cannot be lowered, maintenance is only less polite.
