@@ -13,13 +13,13 @@ PARTITION = "bench/1/0"
 
 
 class MemorySource:
-    """A finite source of one partition that holds its batches ready."""
+    """A finite source that holds its batches ready; each of its partitions has the same."""
 
-    def __init__(self, batches: list[pa.RecordBatch]) -> None:
-        self._batches = batches
+    def __init__(self, batches: list[pa.RecordBatch], partitions: int = 1) -> None:
+        self._batches, self._partitions = batches, partitions
 
     def partitions(self) -> list[str]:
-        return [PARTITION]
+        return [f"{PARTITION[:-1]}{number}" for number in range(self._partitions)]
 
     def first_sequence(self, _partition: str) -> int:
         return 0

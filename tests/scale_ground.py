@@ -9,7 +9,7 @@ import time
 import urllib.request
 from collections import Counter
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -80,7 +80,7 @@ def drain(ground: Ground, children: Sequence[Child]) -> list[Life]:
     return lives
 
 
-def share(ordinal: int, replicas: int) -> dict[str, str]:
+def share(ordinal: int, replicas: int) -> dict[str, Any]:
     """The setting of one of several equal processes."""
     return {"source__partitions": f"{ordinal}/{replicas}"}
 
@@ -111,7 +111,7 @@ def analysed(life: Life) -> set[str]:
 class Cluster:
     """Two processes of one Bytewax cluster, both with all partitions: Bytewax deals them."""
 
-    def __init__(self, ground: Ground, workers: int, **settings: str | float) -> None:
+    def __init__(self, ground: Ground, workers: int, **settings: Any) -> None:
         ports = free_ports(2)
         addresses = ";".join(f"127.0.0.1:{port}" for port in ports)
         self.ground = ground

@@ -6,7 +6,7 @@ undisturbed run would have written (I5).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -43,7 +43,7 @@ def assert_exact(ground: Ground) -> None:
     assert doctor.returncode == 0, doctor.stdout + doctor.stderr
 
 
-def run_together(ground: Ground, runners: list[str], **settings: float) -> list[Counts]:
+def run_together(ground: Ground, runners: list[str], **settings: Any) -> list[Counts]:
     """Run one process of each runner, with equal shares, to the end of the logs; return what each counted."""
     ports = free_ports(len(runners))
     children = [

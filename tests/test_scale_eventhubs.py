@@ -15,6 +15,8 @@ from tests.test_kill_eventhubs import as_stored, send
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.kill.harness import Child
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 # From one process to two, to three, and back to one; each begins while those before it still run.
@@ -31,7 +33,7 @@ def test_i5_partitions_are_dealt_anew_while_the_former_processes_still_read(
     ground = Ground(tmp_path, {}, settings=settings, finite=False)
     with Emulator({"telemetry": 4}) as emulator:
         monkeypatch.setenv("EVENTHUBS_CONNECTION_STRING", emulator.connection_string("telemetry"))
-        former = []
+        former: list[Child] = []
         for number, runners in enumerate(ROUNDS):
             first = 2 * part * number
             sender = threading.Thread(target=send, args=(emulator, logs, range(first, first + part)))
