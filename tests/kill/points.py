@@ -7,9 +7,9 @@ A point is "commit:batches after 2": the n-th call of a name, and where in it.
     during          at a random moment of the call, or shortly behind it: nobody knows what became of it
     pause           the child stops itself before the call, as one that is paged out; SIGCONT lets it go on
 
-Names are those of what is written: `put`, `create` (of a state or dictionary), `log` (a commit file), `checkpoint`,
-`last_checkpoint`, each with `:` and the folder; `commit`, `claim` or the operation around the whole commit of a table;
-`post` and `refill` for what is posted to the API.
+Names are those of what is written: `put`, `create` (of a state or dictionary), `delete`, `log` (a commit file),
+`checkpoint`, `last_checkpoint`, each with `:` and the folder; `commit`, `claim` or the operation around the whole
+commit of a table; `post` and `refill` for what is posted to the API; `trim` for what is removed from a log.
 """
 
 from __future__ import annotations
@@ -114,11 +114,13 @@ def name_of(verb: str, path: str) -> str:
         return f"{verb}:{folder}"
     if rest.endswith("_last_checkpoint"):
         return f"last_checkpoint:{folder}"
+    if verb == "delete":
+        return f"trim:{folder}"
     return f"{'log' if rest.endswith('.json') else 'checkpoint'}:{folder}"
 
 
 def _around_writes(diary: Diary, store: Any) -> None:
-    put, create = store.put, store.create_if_absent
+    put, create, delete = store.put, store.create_if_absent, store.delete
 
     def put_at(self: Any, path: str, *rest: Any, **options: Any) -> Any:
         return diary.around(name_of("put", path), lambda: put(self, path, *rest, **options))
@@ -126,7 +128,10 @@ def _around_writes(diary: Diary, store: Any) -> None:
     def create_at(self: Any, path: str, *rest: Any, **options: Any) -> Any:
         return diary.around(name_of("create", path), lambda: create(self, path, *rest, **options))
 
-    store.put, store.create_if_absent = put_at, create_at
+    def delete_at(self: Any, path: str, *rest: Any, **options: Any) -> Any:
+        return diary.around(name_of("delete", path), lambda: delete(self, path, *rest, **options))
+
+    store.put, store.create_if_absent, store.delete = put_at, create_at, delete_at
 
 
 def _inside_writes(diary: Diary, store: Any) -> None:
