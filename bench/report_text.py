@@ -22,6 +22,7 @@ LAYERS = {
     "flow": "Envelopes in memory to committed Delta tables on a local directory.",
     "lake": "Analysed rows to committed Delta tables, beside plain writers of the same rows.",
     "ledger": "Digests of rows, and the log that signs every commit.",
+    "scale": "The same by one, two and four processes on one lake, each with its share of the partitions.",
     "recovery": "From kill -9 and a new process to its first commit.",
     "api": "The hot store behind the alarm API, by the wall clock.",
     "simulate": "Readings of the simulated plant, made in memory.",
