@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 EXPIRED_PREFIX: Final = "expired/"
 """Transactions `expired/<what>/<partition>` have as their version how many rows have expired so far."""
 
+LOSSES: Final = "SELECT partition, after_sequence, body FROM journal WHERE kind = 'state_loss'"
+
 Loss = tuple[str, int, int]
 """Partition, the mark before, and the sequence number after which it went on."""
 
@@ -39,8 +41,12 @@ def expired(transactions: Mapping[str, int]) -> dict[tuple[str, str], int]:
 
 def losses(lake: Lake) -> list[Loss]:
     """Return what the journal says was lost: rows in between are stored perhaps, and no seal counts them."""
-    rows = lake.table("journal").select("SELECT partition, after_sequence, body FROM journal WHERE kind = 'state_loss'")
-    return [(row["partition"], int(json.loads(row["body"])["mark"]), row["after_sequence"]) for row in rows]
+    return [loss(*row.values()) for row in lake.table("journal").select(LOSSES)]
+
+
+def loss(partition: str, after_sequence: int, body: str) -> Loss:
+    """Return what a row of `LOSSES` says."""
+    return partition, int(json.loads(body)["mark"]), after_sequence
 
 
 def give(

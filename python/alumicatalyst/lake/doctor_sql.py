@@ -19,20 +19,23 @@ def prepare(
     marks: Sequence[tuple[str, str, int]],
     losses: Sequence[Loss],
     expired: Mapping[tuple[str, str], int],
+    ordinals: Mapping[str, int],
 ) -> None:
-    """Make the helper tables that the questions use: `marks`, `lost`, `expired`, `sealed`, and the rows up to the seal.
+    """Make what the questions use: `marks`, `lost`, `expired`, `ordinals`, `sealed`, and views of the sealed rows.
 
     Args:
         connection: With the lake's tables as views.
         marks: Table, partition, mark.
         losses: What was lost.
         expired: How many rows have expired, by partition and what they count as.
+        ordinals: The ordinal of each partition's last journal row.
     """
     columns = {"tbl": "VARCHAR", "partition": "VARCHAR", "mark": "BIGINT"}
     account.give(connection, "marks", columns, marks)
     account.give_losses(connection, losses)
     gone = [(partition, what, count) for (partition, what), count in expired.items()]
     account.give(connection, "expired", {"partition": "VARCHAR", "what": "VARCHAR", "n": "BIGINT"}, gone)
+    account.give(connection, "ordinals", {"partition": "VARCHAR", "ordinal": "BIGINT"}, list(ordinals.items()))
     connection.execute(
         "CREATE TEMP TABLE sealed AS SELECT partition, max(last_sequence) AS mark FROM batches GROUP BY 1"
     )
@@ -125,15 +128,51 @@ WHERE mark IS NULL OR high > mark
         FROM lost l WHERE l.partition = highest.partition AND l.after = marks.mark))
 """
 
+_DATES = """
+WITH misplaced AS (
+    SELECT 'readings' AS tbl, date, enqueued_time::DATE AS day FROM readings WHERE date <> enqueued_time::DATE
+    UNION ALL SELECT 'windows', date, enqueued_time::DATE FROM windows WHERE date <> enqueued_time::DATE
+    UNION ALL SELECT 'alarms', date, enqueued_time::DATE FROM alarms WHERE date <> enqueued_time::DATE
+    UNION ALL SELECT 'rejected', date, enqueued_time::DATE FROM rejected WHERE date <> enqueued_time::DATE
+    UNION ALL SELECT 'batches', date, enqueued_time_max::DATE FROM batches WHERE date <> enqueued_time_max::DATE
+)
+SELECT tbl || ': ' || count(*) || ' rows of ' || day || ' are stored as of ' || date AS detail
+FROM misplaced GROUP BY tbl, date, day
+"""
+
+_JOURNALS = """
+SELECT partition || ': ' || n || ' rows up to ordinal ' || high || ', the log says ' || coalesce(ordinal, -1) AS detail
+FROM (
+    SELECT partition, count(*) AS n, count(DISTINCT ordinal) AS distinct_n, min(ordinal) AS low, max(ordinal) AS high
+    FROM journal GROUP BY partition
+) LEFT JOIN ordinals USING (partition)
+WHERE NOT (low = 0 AND n = distinct_n AND n = high + 1 AND high = coalesce(ordinal, -1))
+"""
+
 CHECKS = {
-    "every reading, window and alarm is stored as often as batches counts it": _ACCOUNTING,
-    "rows total = windowed + late + duplicate + rejected": _SUMS,
-    "ranges of batches are disjoint": _DISJOINT,
-    "readings and rejected rows have unique keys": _READING_KEYS,
-    "windows have unique keys": _WINDOW_KEYS,
-    "alarm transitions have unique keys": _ALARM_KEYS,
-    "no row is beyond its table's mark": _MARKS,
+    "accounting": _ACCOUNTING,
+    "sums": _SUMS,
+    "disjoint": _DISJOINT,
+    "reading-keys": _READING_KEYS,
+    "window-keys": _WINDOW_KEYS,
+    "alarm-keys": _ALARM_KEYS,
+    "marks": _MARKS,
+    "dates": _DATES,
+    "journals": _JOURNALS,
 }
+"""Questions by the short names of `doctor_checks.QUESTIONS`."""
+
+DICTIONARIES = """
+SELECT partition, dictionary_version, dictionary_sha256, min(first_sequence), max(last_sequence)
+FROM (
+    SELECT *, sum(changed) OVER (PARTITION BY partition ORDER BY first_sequence) AS island
+    FROM (
+        SELECT *, (dictionary_sha256 IS DISTINCT FROM lag(dictionary_sha256)
+            OVER (PARTITION BY partition ORDER BY first_sequence))::INT AS changed
+        FROM batches
+    )
+) GROUP BY partition, dictionary_version, dictionary_sha256, island ORDER BY 1, 4
+"""
 
 PARTITIONS = """
 SELECT b.partition, max(last_sequence) AS mark, sum(envelopes)::BIGINT AS envelopes,
