@@ -107,7 +107,8 @@ class Intake:
         if isinstance(envelopes, StoredBatch):
             self._last = envelopes.upto
         elif envelopes.num_rows:
-            self._last = envelopes.column("sequence_number")[-1].as_py()
+            # The last one may have come again: what is flushed lies behind all of them.
+            self._last = max(self._last, int(envelopes.column("sequence_number").to_numpy().max()))
         self._observe()
         self._pipeline.gate.enter()
         return Batch(self.resume, envelopes)

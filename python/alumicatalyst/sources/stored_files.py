@@ -29,7 +29,7 @@ COLUMNS: Final = {
     "windows": CAUSE,
     "alarms": CAUSE,
 }
-_NAMED: Final = ["partition", "device", "metric", "reason"]
+_NAMED: Final = ("partition", "device", "metric")
 KEPT_BYTES_MAX: Final = 256 << 20
 PART_ROWS: Final = 131_072
 _EVERYTHING: Final = 1 << 63
@@ -123,10 +123,11 @@ class Files:
     def _open(self, file: DataFile) -> pq.ParquetFile:
         path = f"{file.table}/{file.path}"
         data = self._lake.retry.call(f"read {path}", lambda: self._get(path))
+        named = [name for name in _NAMED if name in COLUMNS[file.table]]
         if data is None:
             raise FileNotFoundError(path)
         try:
-            return pq.ParquetFile(pa.BufferReader(data), read_dictionary=_NAMED)
+            return pq.ParquetFile(pa.BufferReader(data), read_dictionary=named)
         except (pa.ArrowInvalid, OSError) as error:
             raise LakeError(f"couldn't read {path}: {error}; it is damaged, see `alumicatalyst lake doctor`") from error
 
