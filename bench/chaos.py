@@ -1,4 +1,4 @@
-"""The long kill run: a thousand kills -9 of the flow and of what runs beside it, on both stores, each followed by a check.
+"""The long kill run: a thousand kills -9 of the flow and of what runs beside it, on both stores, each with a check.
 
     make chaos KILLS=1000                             # or python -m bench.chaos --kills 1000 [--resume]
     python -m bench.chaos --seed 17 --store azurite   # one round again

@@ -10,6 +10,7 @@ import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from bench.chaos_upkeep import draw_point
 from tests.kill.harness import BYTEWAX, LOOP
 
 if TYPE_CHECKING:
@@ -42,6 +43,9 @@ WEIGHTS = {
 }
 # In a round with the hot store.
 WEIGHTS_HOT = {"post": 8, "api": 6}
+# In a round with maintenance, and in one in which rows expire: the hot store keeps them longer.
+WEIGHTS_UPKEEP = {"compact": 9, "vacuum": 7, "asleep": 5, "trim": 7}
+WEIGHTS_EXPIRY = {"maintain": 8}
 
 _EACH: tuple[str, ...] = ("before", "after", "during")
 _WITHIN = (*_EACH, "inside")
@@ -105,6 +109,7 @@ class Step:
         delay_s: How long after them.
         flush_rows: The setting `lake.flush_rows_max`.
         clock: Jumps of the wall clock.
+        keepers: Where each process of maintenance is to be killed.
         choice: What else has to be drawn, in [0, 1).
     """
 
@@ -117,6 +122,7 @@ class Step:
     delay_s: float = 0.0
     flush_rows: int = 30
     clock: list[tuple[float, float]] = field(default_factory=list)
+    keepers: tuple[str, ...] = ()
     choice: float = 0.0
 
 
@@ -129,6 +135,8 @@ class Plan:
         store: One of `STORES`.
         partitions: How many.
         hot: Whether the API's hot store runs beside it.
+        upkeep: Whether the lake is maintained meanwhile.
+        expires: Whether rows expire then.
         steps: In their order.
         log_seed: Of the logs.
         envelopes: Of each log, more or less: enough for all steps.
@@ -138,6 +146,8 @@ class Plan:
     store: str
     partitions: int
     hot: bool
+    upkeep: bool
+    expires: bool
     steps: Sequence[Step]
     log_seed: int
     envelopes: int
@@ -147,12 +157,16 @@ def draw(seed: int, store: str, kills: int, kinds: Sequence[str] = ()) -> Plan:
     """Draw a round with about so many kills; `kinds` are its steps, if they are not to be drawn."""
     rng = random.Random(f"{seed}/{store}")
     hot = rng.random() < 0.3 or any(kind in WEIGHTS_HOT for kind in kinds)
-    weights = WEIGHTS | (WEIGHTS_HOT if hot else {})
+    upkeep = rng.random() < 0.5 or any(kind in WEIGHTS_UPKEEP for kind in kinds)
+    expires = "maintain" in kinds or (upkeep and not hot and rng.random() < 0.5)
+    weights = WEIGHTS | (WEIGHTS_HOT if hot else {}) | (WEIGHTS_UPKEEP if upkeep else {})
+    weights |= WEIGHTS_EXPIRY if expires else {}
     drawn = list(kinds) or ["birth", *rng.choices(list(weights), list(weights.values()), k=max(0, kills - 3)), "end"]
     steps = [_step(rng, kind) for kind in drawn]
     # What is left for the end, and for a source that has gaps.
     envelopes = int((sum(step.grow for step in steps) + 60) * 1.1)
-    return Plan(seed, store, rng.choice([2, 2, 3]), hot, steps, rng.randrange(1 << 30), envelopes)
+    log_seed = rng.randrange(1 << 30)
+    return Plan(seed, store, rng.choice([2, 2, 3]), hot, upkeep, expires, steps, log_seed, envelopes)
 
 
 def _step(rng: random.Random, kind: str) -> Step:
@@ -183,6 +197,10 @@ def _step(rng: random.Random, kind: str) -> Step:
             point = f"{name}:{rng.choice(TABLES)} pause {rng.randint(1, 3)}"
             if rng.random() < 0.25:
                 point = f"{rng.choice(['create:_state', 'claim:readings', 'claim:batches'])} pause 1"
+        case "asleep":
+            point = f"{rng.choice(['commit', 'log'])}:{rng.choice(TABLES)} pause {rng.randint(1, 2)}"
+        case "compact" | "vacuum" | "trim" | "maintain":
+            given["keepers"] = tuple(draw_point(rng, kind) for _ in range(rng.choice([1, 1, 2])))
         case "clock":
             far = rng.choice([-1, 1]) * rng.choice([3_600, 26 * 3_600, 40 * 86_400])
             given["clock"] = rng.choice([[(0.0, far)], [(0.3, far)], [(0.0, far), (0.4, -2 * far)]])

@@ -18,6 +18,7 @@ _SUMS = {
     "fenced": "writers that found out that another has their partition",
     "refused": "starts refused because the log had expired",
     "losses": "losses accepted",
+    "tidiers_refused": "maintenance that found another one at it",
     "looks": "checks of the whole lake",
     "rows": "rows in the lakes at the end",
 }

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.chaos_beside import Signer
 from bench.chaos_plan import AZURITE, RUNNERS, Plan, Step
+from bench.chaos_upkeep import TIMES, Keeper
 from tests.kill.expected import Expected
 from tests.kill.forks import Forks
 from tests.kill.harness import LOOP, Address, Child, Ground, Life, key, make_logs
@@ -68,6 +69,7 @@ class Result:
     conflicts: int = 0
     commits: int = 0
     rows: int = 0
+    tidiers_refused: int = 0
     looks: int = 0
     seconds: float = 0.0
     violation: str = ""
@@ -128,8 +130,10 @@ class Round:
         self._store = self.ground.address.store()
         self._expected = {name: Expected(name, log, NARROW) for name, log in logs.items()}
         self._watch = Watch(self._store, self._expected)
+        self._watch.tidied = plan.upkeep
         self._signer = Signer(self.ground, self._rng)
         stack.callback(self._signer.kill)
+        self._keeper = Keeper(self.ground, self._signer, expires=plan.expires)
         self._hot = stack.enter_context(HotGround.of(self.ground)) if plan.hot else None
 
     # ------------------------------------------------------------------ steps
@@ -150,6 +154,10 @@ class Round:
                 self._zombies(step, until)
             case "writers":
                 self._writers(step, until)
+            case "compact" | "vacuum" | "trim" | "maintain":
+                self._maintain(step, until)
+            case "asleep":
+                self._asleep(step, until)
             case _:
                 child = self._start(step, until)
                 if step.point and step.kind != "api":
@@ -164,7 +172,7 @@ class Round:
 
     def _start(self, step: Step, until: int, runner: str = "", **order: Any) -> Child:
         name = runner or step.runner
-        given = {"until": until, "known": self._there, "quiet_s": QUIET_S, "clock": step.clock, **order}
+        given = {"until": until, "known": self._there, "quiet_s": QUIET_S, "clock": step.clock, **TIMES, **order}
         end = step.kind == "end"
         child = self.ground.start(
             RUNNERS.get(name, name),
@@ -232,12 +240,13 @@ class Round:
 
     def _expire(self, step: Step) -> None:
         """Take away all states and the beginning of the log: the flow refuses, and is told to go on, or is given it."""
-        if not any(self._watch.marks(name)["batches"] >= 0 for name in self.ground.logs):
+        begins, ends = self._stored()
+        if ends - begins < 2:
             return
         self._delete_states()
-        since = 1 + int(step.choice * self._there / 2)
+        since = begins + 1 + int(step.choice * (ends - begins - 1))
         refused = self._start(step, self._there, LOOP, since=since)
-        life = refused.end()
+        life = refused.end(60)
         self._count("refused", "loop", life)
         assert life.code == 3, f"a log that has expired is not refused: {life.code}: {life.output[-4_000:]}"
         assert "--accept-state-loss" in life.output, life.output[-4_000:]
@@ -249,6 +258,15 @@ class Round:
             self._bury("loss accepted", "loop", accepted)
             self._look()
             self.result.losses += 1
+
+    def _stored(self) -> tuple[int, int]:
+        """Of which envelopes of every log rows are stored that the flow could be asked for again."""
+        spans = []
+        for name, log in self.ground.logs.items():
+            origin = max((start for start, _ in self._expected[name].starts), default=-1)
+            mark = self._watch.marks(name)["batches"]
+            spans.append([sum(each.sequence_number <= number for each in log) for number in (origin, mark)])
+        return max(begins for begins, _ in spans), min(ends for _, ends in spans)
 
     def _zombies(self, step: Step, until: int) -> None:
         """Pause a writer in the middle, let others take its partitions, and wake it."""
@@ -284,6 +302,31 @@ class Round:
                 self.result.fenced += 1
             self._count(step.kind, runner, life)
 
+    def _maintain(self, step: Step, until: int) -> None:
+        """Maintain the lake beside the flow, once or twice at the same time, and kill everyone."""
+        flow = self._start(step, until)
+        self._wait_for_commits(flow, step)
+        keepers = [self._keeper.start(step.kind, point) for point in step.keepers]
+        self._children += keepers
+        for point, keeper in zip(step.keepers, keepers, strict=True):
+            if point:
+                keeper.wait_until(lambda _: False, 30)
+            else:
+                keeper.wait_until(lambda entries: bool(Life(0, entries, "").count("create:_lease")), 30)
+                time.sleep(step.delay_s * 3)
+            keeper.kill()
+            self._count(step.kind, "maintenance", self._keeper.end(keeper))
+        self._bury(step.kind, step.runner, flow)
+
+    def _asleep(self, step: Step, until: int) -> None:
+        """Let the flow sleep with a file that it has put and not committed, tidy up, and wake it."""
+        flow = self._start(step, until)
+        self._wait_for_point(flow)
+        self._keeper.tidy()
+        flow.process.send_signal(signal.SIGCONT)
+        self._wait_for_commits(flow, step)
+        self._bury(step.kind, step.runner, flow)
+
     def _kill_all(self) -> None:
         for child in self._children:
             child.kill()
@@ -302,8 +345,15 @@ class Round:
         self._count("last", "loop", life)
         self.ground.lives.append(life)
         self._look()
+        if self.plan.upkeep:
+            # What is not signed stays, and what vacuum does is signed afterwards.
+            for kind in ("compact", "vacuum"):
+                self._signer.sign()
+                self._keeper.tidy((kind,))
+                self._look()
         self._signer.sign()
-        self._signer.assert_whole({name: seen.version for name, seen in self._watch.tables.items()})
+        versions = {name: seen.version for name, seen in self._watch.tables.items()}
+        self._signer.assert_whole(versions, tidied=self.plan.upkeep)
         self.result.beside["ledger"] = self._signer.kills
         self._assert_whole()
         if self._hot is not None:
@@ -313,12 +363,13 @@ class Round:
         doctor = self.ground.start("lake doctor", order={"logs": ""}).end()
         assert doctor.code == 0, f"lake doctor: {doctor.output[-4_000:]}"
         self.result.rows = self._watch.rows()
+        self.result.tidiers_refused = self._keeper.refused
 
     def _assert_whole(self) -> None:
-        if not self.result.losses:
+        if not self.result.losses and not self.plan.expires:
             self.ground.assert_whole()
             return
-        # The journal of such a lake makes no undisturbed run; what was expected after the loss was made all along.
+        # The journal of such a lake makes no undisturbed run, or not all of it is there any more.
         for name, seen in self._watch.tables.items():
             found = Counter(key(row) for row in self.ground.rows(name))
             assert found == seen.live(), f"{name}: another reader finds {found.total()} rows, not {seen.live().total()}"

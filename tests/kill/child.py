@@ -18,6 +18,9 @@ and, if they are to be other than usual:
     quiet_s   how long it says nothing before it counts as quiet
     clock     jumps of the wall clock, as [[0.0, 7200.0]]: seconds after the start, seconds by which it jumps
     disk      the change of the disk before which the ledger dies (see `tests/ledger/disk.py`); -1 for none
+    lease_s, trim_s, look_s, temporary_s
+              other times than the product's for `lease.EXPIRES_S`, `trim.AGE_S_MIN`, `table.LOOK_S_MAX` and
+              `vacuum.TEMPORARY_AGE_S`
 """
 
 from __future__ import annotations
@@ -44,6 +47,7 @@ if TYPE_CHECKING:
 
 HEARTBEAT_S = 0.05
 USUAL: dict[str, Any] = {"until": 0, "known": 0, "since": 0, "quiet_s": 0.8, "clock": [], "disk": -1}
+TIMES = ("lease_s", "trim_s", "look_s", "temporary_s")
 
 
 class LogSource:
@@ -123,12 +127,26 @@ class LogReader:
         pass
 
 
+def set_times(times: Mapping[str, float]) -> None:
+    """Let days pass in seconds."""
+    from alumicatalyst.lake import table, trim, vacuum
+    from alumicatalyst.lake.lease import Lease
+
+    for module, constant, name in ((table, "LOOK_S_MAX", "look_s"), (vacuum, "TEMPORARY_AGE_S", "temporary_s")):
+        setattr(module, constant, times.get(name, getattr(module, constant)))
+    for function, argument, name in ((Lease.__init__, "expires_s", "lease_s"), (trim.trim, "age_s_min", "trim_s")):
+        defaults = function.__kwdefaults__
+        assert defaults is not None
+        defaults[argument] = times.get(name, defaults[argument])
+
+
 def live(order: Mapping[str, Any], runner: str) -> None:
     """Be the child: what is ordered is put in place, then the program runs as it always does."""
     order = {**USUAL, **order}
     diary = Diary(order["diary"], order["point"])
     diary.note(event="started", runner=runner)
     instrument(diary)
+    set_times({name: order[name] for name in TIMES if name in order})
     if order["clock"]:
         from tests.kill.clock import jump
 
