@@ -17,7 +17,7 @@ from tests.kill.harness import BYTEWAX, LOOP, Ground
 if TYPE_CHECKING:
     from pathlib import Path
 
-TWELVE = [f"plant/1/{number}" for number in sorted(range(12), key=str)]
+TWELVE = [f"plant/1/{number}" for number in range(12)]
 
 
 def ids(chosen: str, partitions: list[str]) -> list[str]:
@@ -47,7 +47,15 @@ def test_a_partition_stays_with_its_process_when_the_source_gets_more_of_them() 
 
 def test_ids_that_are_no_numbers_are_counted() -> None:
     named = ["plant/1/north", "plant/1/east", "plant/1/west"]
-    assert ids("0/2", named) + ids("1/2", named) == ["east", "north", "west"]
+    assert (ids("0/2", named), ids("1/2", named)) == (["north", "east"], ["west"])
+
+
+def test_partitions_of_several_sources_whose_ids_are_alike_are_all_taken() -> None:
+    alike = TWELVE + [each.replace("plant", "hall") for each in TWELVE]
+    assert Share().of(alike) == alike
+    shares = [Share.parse(f"{ordinal}/3").of(alike) for ordinal in range(3)]
+    assert sorted(chain.from_iterable(shares)) == sorted(alike)
+    assert {each.split("/")[0] for each in shares[1]} == {"plant", "hall"}
 
 
 def test_a_partition_that_is_not_there_is_named() -> None:

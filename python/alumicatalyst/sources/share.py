@@ -53,7 +53,7 @@ class Share:
         )
 
     def of(self, partitions: Sequence[str]) -> list[str]:
-        """Return those of a source's partitions that are this process's, by their ids.
+        """Return those of a source's partitions that are this process's, by their ids and in the source's order.
 
         A partition belongs to the process `id % replicas`, so that it stays where it is when a source gets more of
         them. Ids that are no numbers are counted instead.
@@ -61,18 +61,16 @@ class Share:
         Raises:
             SourceError: A partition that was asked for by its id is not there.
         """
-        if self == Share():
-            # A lake that is replayed may hold several sources, whose ids are alike.
-            return list(partitions)
-        ids = {split_partition_id(each)[2]: each for each in partitions}
-        ordered = sorted(ids, key=lambda each: (len(each), each))
+        # A lake that is replayed may hold several sources, whose ids are alike: those of one id go to one process.
+        numbers = {each: split_partition_id(each)[2] for each in partitions}
+        ids = sorted(set(numbers.values()), key=lambda each: (len(each), each))
         if self.ids is None:
-            numbers = {each: int(each) if each.isdecimal() else at for at, each in enumerate(ordered)}
-            return [ids[each] for each in ordered if numbers[each] % self.replicas == self.ordinal]
+            ordinals = {each: int(each) if each.isdecimal() else at for at, each in enumerate(ids)}
+            return [each for each in partitions if ordinals[numbers[each]] % self.replicas == self.ordinal]
         missing = [each for each in self.ids if each not in ids]
         if missing:
             raise SourceError(
-                f"couldn't find partitions of the source: {', '.join(missing)}; it has {', '.join(ordered)}: correct "
+                f"couldn't find partitions of the source: {', '.join(missing)}; it has {', '.join(ids)}: correct "
                 "source.partitions"
             )
-        return [ids[each] for each in ordered if each in self.ids]
+        return [each for each in partitions if numbers[each] in self.ids]
