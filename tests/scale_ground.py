@@ -11,28 +11,33 @@ from collections import Counter
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.kill.harness import BYTEWAX, Child, Ground, Life
-from tests.logs import Envelope, seeded_log
+from tests.kill.forks import Forks
+from tests.kill.harness import BYTEWAX, Child, Ground, Life, make_logs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+
+    from tests.logs import Envelope
 
 Counts = dict[str, Counter[str]]
 COMMITS, CONFLICTS = "alumicatalyst_lake_commits_total", "alumicatalyst_lake_conflicts_total"
 WITHIN_S = 90.0
 
 
-def make_logs(seed: int, partitions: int, envelopes: int) -> dict[str, list[Envelope]]:
-    """A log for each partition, its numbers rising as a broker's do."""
-    logs = {}
-    for number in range(partitions):
-        seen: dict[int, Envelope] = {}
-        for envelope in seeded_log(seed + number, "narrow", envelopes):
-            seen.setdefault(envelope.sequence_number, envelope)
-        logs[f"scale/1/{number}"] = list(seen.values())
-    return logs
+@pytest.fixture(scope="module")
+def forks() -> Iterator[Forks]:
+    """Where children come from; at the end nobody is left, whatever has failed."""
+    running = Forks()
+    yield running
+    running.close()
+
+
+def logs_of(seed: int, partitions: int, envelopes: int) -> dict[str, list[Envelope]]:
+    """So many logs; their partitions are called scale/1/0, scale/1/1 and so on."""
+    return make_logs(seed, envelopes, [f"scale/1/{number}" for number in range(partitions)])
 
 
 def free_ports(count: int) -> list[int]:

@@ -17,8 +17,9 @@ from tests.scale_ground import (
     CONFLICTS,
     counted,
     drain,
+    forks,
     free_ports,
-    make_logs,
+    logs_of,
     opened,
     share,
     wait_for_all_rows,
@@ -28,10 +29,11 @@ from tests.scale_ground import (
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.kill.forks import Forks
     from tests.scale_ground import Counts
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
-__all__ = ["azurite"]
+__all__ = ["azurite", "forks"]
 
 RUN_BYTEWAX = "run --runner bytewax"
 BYTEWAX_TWO_WORKERS = BYTEWAX + " -w 2"
@@ -65,28 +67,31 @@ def conflicts(counts: list[Counts]) -> int:
 
 
 @pytest.mark.parametrize("second", [LOOP, BYTEWAX_TWO_WORKERS])
-def test_i5_processes_that_commit_to_the_same_tables_lose_and_double_nothing(second: str, tmp_path: Path) -> None:
-    ground = Ground(tmp_path, make_logs(700, 5, 160))
+def test_i5_processes_that_commit_to_the_same_tables_lose_and_double_nothing(
+    second: str, tmp_path: Path, forks: Forks
+) -> None:
+    ground = Ground(tmp_path, logs_of(700, 5, 120), forks=forks)
     counts = run_together(ground, [LOOP, second, RUN_BYTEWAX], lake__flush_rows_max=20)
     assert conflicts(counts) > 0
     assert_exact(ground)
 
 
 def test_i5_processes_that_commit_to_the_same_tables_on_azure_lose_and_double_nothing(
-    azurite: Azurite, tmp_path: Path
+    azurite: Azurite, tmp_path: Path, forks: Forks
 ) -> None:
     secret = tmp_path / "connection"
     secret.write_text(azurite.connection_string)
     address = Address(azurite.container("scale") + "/plants", f"file:{secret}", azurite.storage_options)
-    ground = Ground(tmp_path / "ground", make_logs(720, 4, 60), address=address)
-    counts = run_together(ground, [LOOP, RUN_BYTEWAX], lake__flush_rows_max=40)
+    ground = Ground(tmp_path / "ground", logs_of(720, 4, 60), address=address, forks=forks)
+    counts = run_together(ground, [LOOP, RUN_BYTEWAX], lake__flush_rows_max=15)
     assert conflicts(counts) > 0
     assert_exact(ground)
 
 
-def test_i5_of_four_processes_that_commit_all_the_time_none_starves(tmp_path: Path) -> None:
-    ground = Ground(tmp_path, make_logs(740, 4, 150))
-    counts = run_together(ground, [LOOP] * 4, lake__flush_interval_s=0.2, lake__flush_rows_max=10**6)
+def test_i5_of_four_processes_that_commit_all_the_time_none_starves(tmp_path: Path, forks: Forks) -> None:
+    ground = Ground(tmp_path, logs_of(740, 4, 250), forks=forks)
+    # Each batch is committed at once, so that everybody is always at it.
+    counts = run_together(ground, [LOOP] * 4, lake__flush_rows_max=1)
     assert conflicts(counts) > 0
     # Somebody's commit is behind every attempt that was refused, and refuses each of the others once at most.
     for at, each in enumerate(counts):
@@ -98,9 +103,9 @@ def test_i5_of_four_processes_that_commit_all_the_time_none_starves(tmp_path: Pa
 
 @pytest.mark.parametrize(("former", "heir"), [(LOOP, RUN_BYTEWAX), ("run --runner bytewax -w 2", LOOP)])
 def test_i2_a_partition_that_another_process_takes_stops_the_one_that_had_it(
-    former: str, heir: str, tmp_path: Path
+    former: str, heir: str, tmp_path: Path, forks: Forks
 ) -> None:
-    ground = Ground(tmp_path, make_logs(760, 4, 500))
+    ground = Ground(tmp_path, logs_of(760, 4, 300), forks=forks)
     old = ground.start(former, source__partitions="0,1,2")
     wait_for_commits([old], 2)
     new = ground.start(heir, source__partitions="2,3", stays=True)
@@ -128,12 +133,12 @@ STEPS = [
 ]
 
 
-def test_i5_partitions_are_dealt_anew_to_more_and_fewer_processes_in_mid_stream(tmp_path: Path) -> None:
-    ground = Ground(tmp_path, make_logs(780, 5, 480))
+def test_i5_partitions_are_dealt_anew_to_more_and_fewer_processes_in_mid_stream(tmp_path: Path, forks: Forks) -> None:
+    ground = Ground(tmp_path, logs_of(780, 5, 360), forks=forks)
     for step in STEPS:
         points = [how if ":" in how else "" for _, how in step]
         children = [
-            ground.start(runner, point=point, quota=90, **share(at, len(step)))
+            ground.start(runner, point=point, quota=60, **share(at, len(step)))
             for at, ((runner, _), point) in enumerate(zip(step, points, strict=True))
         ]
         running = [child for child, point in zip(children, points, strict=True) if not point]

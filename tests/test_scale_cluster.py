@@ -7,17 +7,20 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.kill.harness import Ground
-from tests.scale_ground import Cluster, analysed, drain, make_logs, opened, wait_for_commits
+from tests.scale_ground import Cluster, analysed, drain, forks, logs_of, opened, wait_for_commits
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.kill.forks import Forks
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+__all__ = ["forks"]
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_i5_a_cluster_is_killed_drained_and_ends_exact(workers: int, tmp_path: Path) -> None:
-    ground = Ground(tmp_path, make_logs(800 + workers, 5, 400), settings={"log_format": "json"})
+def test_i5_a_cluster_is_killed_drained_and_ends_exact(workers: int, tmp_path: Path, forks: Forks) -> None:
+    ground = Ground(tmp_path, logs_of(800 + workers, 5, 300), settings={"log_format": "json"}, forks=forks)
     for killed in (0, 1):
         cluster = Cluster(ground, workers, quota=90)
         wait_for_commits(cluster.children, 2)

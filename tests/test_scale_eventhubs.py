@@ -9,7 +9,7 @@ import pytest
 
 from alumicatalyst.testing.eventhubs import Emulator
 from tests.kill.harness import LOOP, Ground
-from tests.scale_ground import drain, make_logs, share, wait_for_commits, wait_until
+from tests.scale_ground import drain, logs_of, share, wait_for_commits, wait_until
 from tests.test_kill_eventhubs import as_stored, send
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ ROUNDS = [[LOOP], [RUN_BYTEWAX, LOOP], [LOOP, RUN_BYTEWAX, LOOP], [RUN_BYTEWAX +
 def test_i5_partitions_are_dealt_anew_while_the_former_processes_still_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    logs = dict(enumerate(as_stored(log) for log in make_logs(820, 4, 320).values()))
+    logs = dict(enumerate(as_stored(log) for log in logs_of(820, 4, 320).values()))
     part = max(map(len, logs.values())) // len(ROUNDS) // 2 + 1
     settings = {"source__kind": "eventhubs", "log_format": "json"}
     ground = Ground(tmp_path, {}, settings=settings, finite=False)
