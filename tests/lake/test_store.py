@@ -77,7 +77,8 @@ def test_an_object_and_its_name_are_synced_before_the_write_returns(
     store.create_if_absent("b/two", b"2")
     store.sync("b/two")
     store.sync("b/none")
-    assert synced == ["lake", "one", "b", "two", "b", "two", "b"]
+    # Once for every directory, whoever has made it: from the top down to the one that is written to.
+    assert synced == [tmp_path.name, "lake", "one", "b", "two", "b", "two", "b"]
 
 
 @pytest.mark.parametrize("uri", ["file:{}/x", "file://{}/x", "{}/x"])

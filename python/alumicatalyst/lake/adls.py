@@ -88,10 +88,16 @@ class AdlsStore:
 
     def list(self, prefix: str) -> Iterator[tuple[str, int]]:
         """Yield the path and size of every object below a folder, sorted by path."""
+        for path, size, _ in self.modified(prefix):
+            yield path, size
+
+    def modified(self, prefix: str) -> Iterator[tuple[str, int, float]]:
+        """Yield path, size and time of the last write of every object below a folder, sorted by path."""
         found = self._run(self._filesystem._find, prefix, detail=True)  # noqa: SLF001
         start = len(self._prefix) + 1
         for name in sorted(found):
-            yield name[start:], int(found[name]["size"] or 0)
+            each = found[name]
+            yield name[start:], int(each["size"] or 0), each["last_modified"].timestamp()
 
     def delete(self, path: str) -> None:
         """Remove an object; one that is gone already is no error."""

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 import uuid
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from alumicatalyst.errors import LakeError, SettingsError
+from alumicatalyst.lake import disk
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 TEMPORARY_SUFFIX = ".tmp"
 """Ends the name of a local file that is not complete; a crash leaves it behind, and no reader takes it for data."""
@@ -32,7 +35,10 @@ class Store(Protocol):
         """Write an object in one step; an existing one is replaced."""
 
     def create_if_absent(self, path: str, data: bytes) -> bool:
-        """Write an object unless there is one: True if this call made it. Exactly one of several racers does."""
+        """Write an object unless there is one: True if this call made it. At most one of several racers does.
+
+        False says that there is one; where an answer may be lost, it can be this very call that made it.
+        """
 
     def get(self, path: str) -> bytes:
         """Return an object; FileNotFoundError if there is none."""
@@ -60,35 +66,48 @@ class Store(Protocol):
 
 
 class LocalStore:
-    """A directory. Every write is durable when it returns: the file is synced, then its name, then the directory."""
+    """A directory. Every write is durable when it returns: the file is synced, then its name, then the directory.
+
+    A name is visible before it is durable. Where the last step fails, whoever looks next does it first: nothing is
+    built on what a loss of power may take back.
+    """
 
     def __init__(self, root: Path) -> None:
         self._root = root.absolute()
         self.root = str(self._root)
+        self._lock = threading.Lock()
+        self._unsynced: set[Path] = set()
+        self._durable: set[Path] = set()
 
     def put(self, path: str, data: bytes) -> None:
         """Write a temporary file beside the target, sync it and rename it."""
         target = self._root / path
-        temporary = self._write_temporary(target, data)
-        temporary.replace(target)
-        _sync_directory(target.parent)
+        with _named(target):
+            temporary = self._write_temporary(target, data)
+            self._give_name(target, temporary, disk.rename)
+            self._sync_directory(target.parent)
 
     def create_if_absent(self, path: str, data: bytes) -> bool:
         """Write a temporary file and give it its name by a hard link, which the kernel refuses if the name is taken."""
         target = self._root / path
-        temporary = self._write_temporary(target, data)
-        try:
-            os.link(temporary, target)
-        except FileExistsError:
-            return False
-        finally:
-            temporary.unlink()
-            _sync_directory(target.parent)
+        with _named(target):
+            temporary = self._write_temporary(target, data)
+            try:
+                self._give_name(target, temporary, disk.link)
+            except FileExistsError:
+                return False
+            disk.unlink(temporary)
+            self._sync_directory(target.parent)
         return True
 
     def get(self, path: str) -> bytes:
         """Return an object; FileNotFoundError if there is none."""
-        return (self._root / path).read_bytes()
+        target = self._root / path
+        with self._lock:
+            pending = target.parent in self._unsynced
+        if pending:
+            self._sync_directory(target.parent)
+        return target.read_bytes()
 
     def list(self, prefix: str) -> Iterator[tuple[str, int]]:
         """Yield the path and size of every object below a folder, sorted by path."""
@@ -98,7 +117,7 @@ class LocalStore:
     def modified(self, prefix: str) -> Iterator[tuple[str, int, float]]:
         """Yield path, size and time of the last write of every object below a folder, sorted by path."""
         found: list[tuple[str, int, float]] = []
-        for folder, _, names in os.walk(self._root / prefix):
+        for folder, _, names in os.walk(self._root / prefix, onerror=_raise_unless_gone):
             for name in names:
                 file = Path(folder, name)
                 try:
@@ -120,10 +139,10 @@ class LocalStore:
         except FileNotFoundError:
             return
         try:
-            os.fsync(handle)
+            disk.sync(handle)
         finally:
             os.close(handle)
-        _sync_directory(file.parent)
+        self._sync_directory(file.parent)
 
     def options(self) -> dict[str, str]:
         """Local files need no options."""
@@ -135,34 +154,94 @@ class LocalStore:
 
     def _write_temporary(self, target: Path, data: bytes) -> Path:
         temporary = target.with_name(f"{target.name}.{uuid.uuid4().hex}{TEMPORARY_SUFFIX}")
-        if not target.parent.is_dir():
-            _make_directory(target.parent)
+        self._have_directory(target.parent)
+        handle = disk.create(temporary)
         try:
-            with temporary.open("xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+            try:
+                disk.write(handle, data)
+                disk.sync(handle)
+            finally:
+                os.close(handle)
         except BaseException:
-            temporary.unlink(missing_ok=True)
+            _remove(temporary)
             raise
         return temporary
 
+    def _give_name(self, target: Path, temporary: Path, give: Callable[[Path, Path], None]) -> None:
+        with self._lock:
+            self._unsynced.add(target.parent)
+        try:
+            give(temporary, target)
+        except BaseException:
+            _remove(temporary)
+            raise
 
-def _make_directory(folder: Path) -> None:
-    """Make a directory so that it survives a loss of power: the entry in its parent is synced too."""
-    missing = [folder, *folder.parents]
-    missing = missing[: next((at for at, each in enumerate(missing) if each.is_dir()), len(missing))]
-    for each in reversed(missing):
-        each.mkdir(exist_ok=True)
-        _sync_directory(each.parent)
+    def _have_directory(self, folder: Path) -> None:
+        """Make a directory so that it survives a loss of power.
+
+        One that is there already may have been made by a process that died before it was durable, so the way down to
+        it is synced once by every process.
+        """
+        if folder in self._durable and folder.is_dir():
+            return
+        for each in [*(above for above in reversed(folder.parents) if above.is_relative_to(self._root)), folder]:
+            make_directory(each)
+            self._durable.add(each)
+
+    def _sync_directory(self, folder: Path) -> None:
+        with self._lock:
+            # Whoever adds it again meanwhile syncs it again.
+            pending = folder in self._unsynced
+            self._unsynced.discard(folder)
+        try:
+            sync_directory(folder)
+        except BaseException:
+            if pending:
+                with self._lock:
+                    self._unsynced.add(folder)
+            raise
 
 
-def _sync_directory(folder: Path) -> None:
+def make_directory(folder: Path) -> None:
+    """Make a directory, unless it is there, and make its name durable."""
+    try:
+        disk.make(folder)
+    except FileExistsError:
+        if not folder.is_dir():
+            raise
+    with suppress(PermissionError):  # Above the lake's root another user's directory may be closed to this one.
+        sync_directory(folder.parent)
+
+
+def sync_directory(folder: Path) -> None:
+    """Make the names in a directory durable."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(handle)
+        disk.sync(handle)
     finally:
         os.close(handle)
+
+
+def _remove(temporary: Path) -> None:
+    """Remove what was not finished; where even that fails, its name says that it is no data."""
+    with suppress(OSError):
+        disk.unlink(temporary)
+
+
+@contextmanager
+def _named(target: Path) -> Iterator[None]:
+    """Let an error of the operating system say which file it is about."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror or os.strerror(error.errno), str(target)) from error
+
+
+def _raise_unless_gone(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
 _ABFSS = re.compile(
@@ -208,7 +287,9 @@ def open_store(
     if not create and not root.is_dir():
         raise LakeError(f"couldn't open the lake: {uri}; there is no such directory (run or demo makes one)")
     try:
-        root.mkdir(parents=True, exist_ok=True)
+        for each in reversed([root.absolute(), *root.absolute().parents]):
+            if not each.is_dir():
+                make_directory(each)
     except OSError as error:
         raise LakeError(
             f"couldn't make the lake's directory: {root}: {error.strerror}; set lake.uri to a place you may write"
