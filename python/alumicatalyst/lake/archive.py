@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import re
 import zipfile
+import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -26,6 +27,7 @@ COMMIT_BYTES_MAX: Final = 256 * 1024 * 1024
 
 _NAME: Final = re.compile(r"_archive/([a-z][a-z0-9_]*)/([0-9]{20})-([0-9]{20})\.zip")
 _MEMBER_TIME: Final = (1980, 1, 1, 0, 0, 0)
+_DAMAGE: Final = (zipfile.BadZipFile, zlib.error, ValueError, EOFError, RuntimeError, NotImplementedError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,15 +92,19 @@ class Archive:
             done = max(done, each.last)
 
     def _in(self, version: int, pieces: list[Piece]) -> bytes | None:
+        damaged: LakeError | None = None
         for piece in pieces:
             try:
                 data = read_member(self._zip(piece.path), version)
             except FileNotFoundError:
                 continue  # Removed meanwhile.
-            except (zipfile.BadZipFile, ValueError, EOFError, OSError, RuntimeError, NotImplementedError) as error:
-                raise _damaged(piece.path, error) from error
+            except _DAMAGE as error:
+                damaged = _damaged(piece.path, error)
+                continue
             if data is not None:
                 return data
+        if damaged is not None:
+            raise damaged
         return None
 
     def _zip(self, path: str) -> zipfile.ZipFile:
@@ -150,7 +156,7 @@ def decode(data: bytes, path: str) -> dict[int, bytes]:
                 raise ValueError("it does not hold just the commits that its name says")
             members = {each: read_member(found, each) for each in range(piece.first, piece.last + 1)}
             return {version: each for version, each in members.items() if each is not None}
-    except (zipfile.BadZipFile, ValueError, EOFError, OSError, RuntimeError, NotImplementedError) as error:
+    except _DAMAGE as error:
         raise _damaged(path, error) from error
 
 
@@ -176,4 +182,4 @@ def member_of(version: int) -> str:
 
 
 def _damaged(path: str, error: Exception) -> LakeError:
-    return LakeError(f"couldn't read the archive {path}: {error}; restore it, its commits are nowhere else")
+    return LakeError(f"couldn't read the archive {path}: {error}; restore it, its commits may be nowhere else")

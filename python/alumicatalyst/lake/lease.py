@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from alumicatalyst.errors import ClaimLost
+from alumicatalyst.errors import AlumicatalystError, ClaimLost
 from alumicatalyst.lake import tables
 from alumicatalyst.lake.fault import first_line
 from alumicatalyst.lake.table import CLAIM_PREFIX
@@ -50,7 +50,7 @@ _CLOCK: Final = f"{FOLDER}/clock"
 _log = get_logger(__name__)
 
 
-class Stopped(Exception):
+class Stopped(AlumicatalystError):
     """Maintenance was asked to stop; what it was at is left as it is, which harms nothing."""
 
 

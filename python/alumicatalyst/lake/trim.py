@@ -157,7 +157,7 @@ class _Run:
         for version in sorted(self._written):
             if version >= below or not archived.pieces or version > archived.pieces[-1].last:
                 return
-            known = archived.get(version)
+            known = self._known(archived, version)
             if known is None:
                 continue
             data = self._store.get(log.commit_path(self._table, version))
@@ -171,6 +171,14 @@ class _Run:
             self._remove(version)
             report.commits += 1
             report.bytes += len(data)
+
+    def _known(self, archived: archive.Archive, version: int) -> bytes | None:
+        """Return what an archive has of a commit that the log has too: nothing, if the archive is damaged."""
+        try:
+            return archived.get(version)
+        except LakeError as error:
+            _log.warning("commits are archived again", table=self._table, version=version, reason=str(error))
+            return None
 
     def _portion(self, below: int, before_s: float) -> dict[int, bytes]:
         """Return the oldest commits that may go, as many as one archive takes."""

@@ -1,0 +1,130 @@
+"""The lease of maintenance: one process has it, the others are told who, and whoever slept is stopped."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import pytest
+
+from alumicatalyst.errors import ClaimLost
+from alumicatalyst.lake import Lake
+from alumicatalyst.lake.compact import compact
+from alumicatalyst.lake.lease import Holder, Lease, Stopped, holder
+from alumicatalyst.lake.trim import trim
+from alumicatalyst.lake.vacuum import vacuum
+from tests.lake import plant, upkeep
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_a_second_process_is_told_who_is_at_it_and_since_when(lake: Lake) -> None:
+    with Lease(lake) as lease:
+        found = holder(lake.store)
+        assert found is not None
+        with pytest.raises(ClaimLost) as told:
+            Lease(lake)
+        assert found.owner in str(told.value)
+        assert found.since in str(told.value)
+    assert (found.number, lease.number) == (1, 1)
+
+
+def test_a_lease_that_was_given_back_is_taken_at_once(lake: Lake) -> None:
+    for number in (1, 2, 3):
+        with Lease(lake) as lease:
+            assert lease.number == number
+    assert [path for path, _ in lake.store.list("_lease/maintenance")] == [f"_lease/maintenance/{3:020d}"]
+
+
+def test_a_lease_of_a_process_that_is_gone_expires(lake: Lake) -> None:
+    gone = Lease(lake)
+    with pytest.raises(ClaimLost):
+        Lease(lake)
+    with Lease(lake, expires_s=0) as taken:
+        assert taken.number == 2
+        with pytest.raises(ClaimLost, match="lease 2 was taken after ours, 1"):
+            gone.renew()
+    with pytest.raises(ClaimLost):
+        gone.check()
+
+
+def test_of_several_that_ask_at_once_one_gets_it(lake: Lake) -> None:
+    def ask(_: int) -> bool:
+        try:
+            Lease(Lake.open(lake.store.root, create=False))
+        except ClaimLost:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(ask, range(8))) == 1
+
+
+def test_a_holder_that_slept_is_fenced_by_the_commits_of_its_successor(lake: Lake, tmp_path: Path) -> None:
+    plant.run(lake, 24, flush_every=3)
+    slept = Lease(lake)
+    other = Lake.open(lake.store.root)
+    with Lease(other, expires_s=0) as lease:
+        compact(other, lease, ["readings"], files_min=2)
+    plant.run(lake, 36, flush_every=3)
+    before = lake.table("readings").refresh().version
+    for act in (
+        lambda: compact(lake, slept, ["readings"], files_min=2),
+        lambda: vacuum(lake, slept, ["readings"], signed=None, days=0),
+    ):
+        with pytest.raises(ClaimLost, match="couldn't go on with maintenance"):
+            act()
+        slept._lost = None  # As if it had not been told, and tried the next thing.
+    assert lake.table("readings").refresh().version == before
+    plant.assert_exact(lake, 36)
+
+
+def test_leases_that_were_removed_by_hand_begin_beyond_what_the_tables_have_seen(lake: Lake) -> None:
+    plant.run(lake, 12, flush_every=3)
+    for _ in range(3):
+        with Lease(lake) as lease:
+            pass
+    with Lease(lake) as lease:
+        compact(lake, lease, ["readings"], files_min=2)
+    for path, _ in list(lake.store.list("_lease")):
+        lake.store.delete(path)
+    with Lease(lake) as lease:
+        assert lease.number == 5
+        compact(lake, lease, ["windows"], files_min=2)
+
+
+def test_a_lease_that_cannot_be_read_is_waited_for(lake: Lake) -> None:
+    with Lease(lake):
+        pass
+    lake.store.put(f"_lease/maintenance/{2:020d}", b"\xff{")
+    with pytest.raises(ClaimLost, match="an unknown process"):
+        Lease(lake)
+    assert Lease(lake, expires_s=0).number == 3
+    assert Holder.parse(1, b'{"owner": 1}').owner == "an unknown process"
+
+
+def test_who_works_under_a_lease_can_be_told_to_stop(lake: Lake) -> None:
+    called: list[int] = []
+    with Lease(lake) as lease:
+        with lease.interruptible(lambda: called.append(1)):
+            lease.stop()
+        assert called == [1]
+        for act in (
+            lambda: compact(lake, lease, ["readings"], files_min=2),
+            lambda: trim(lake, lease, ["readings"], signed=None),
+        ):
+            plant.run(lake, 12, flush_every=3)
+            with pytest.raises(Stopped):
+                act()
+    found = holder(lake.store)
+    assert found is not None
+    assert found.released
+
+
+def test_the_lake_is_none_the_worse_for_leases(lake: Lake) -> None:
+    plant.run(lake, 12, flush_every=3)
+    with Lease(lake) as lease:
+        upkeep.squeeze(lake, lease=lease)
+    plant.run(Lake.open(lake.store.root), 20, flush_every=3)
+    plant.assert_exact(lake, 20)
