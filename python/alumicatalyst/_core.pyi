@@ -269,10 +269,10 @@ def file_rows(table: str, batches: Iterable[_ArrowArray], batch: bytes) -> tuple
         ValueError: They are not rows of that table, or hold a NaN.
     """
 
-def parquet_file(table: str, batches: Iterable[_ArrowArray], batch: bytes) -> tuple[bytes, int, bytes]:
-    """Return one new data file as Parquet, how many rows it has, and the root over them.
+def parquet_file(table: str, batches: Iterable[_ArrowArray], batch: bytes) -> tuple[bytes, int, bytes, float]:
+    """Return one new data file as Parquet, its number of rows, their root, and the seconds that sorting and root took.
 
-    The rows and the root are those of `file_rows`; numbers are written whichever way takes less on a sample of each
+    The rows and the root are those of `file_rows`. Numbers are written whichever way takes less on a sample of each
     page, one value that all rows hold is written once, and no encoding is used that Spark cannot read.
 
     Args:

@@ -16,6 +16,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// More takes several times the work for a few hundredths of the size (measured); compaction is the time for that.
 const COMPRESSION_LEVEL: i32 = 1;
@@ -99,24 +100,29 @@ pub(crate) fn file_rows<'py>(
     Ok((file.to_pyarrow(py)?, PyBytes::new(py, &root)))
 }
 
-/// One new data file as Parquet, its rows in their order and with locators; how many there are, and their root.
+/// A data file, and what is told of it: its rows, their root, and how long it took to sort and digest them.
+type Made<'py> = (Bound<'py, PyBytes>, usize, Bound<'py, PyBytes>, f64);
+
+/// One new data file as Parquet, its rows in their order and with locators.
 #[pyfunction]
 pub(crate) fn parquet_file<'py>(
     py: Python<'py>,
     table: &str,
     batches: &Bound<'py, PyAny>,
     batch: &[u8],
-) -> PyResult<(Bound<'py, PyBytes>, usize, Bound<'py, PyBytes>)> {
-    let (file, rows, root) = sorted(py, table, batches, batch, |shape, joined, rows, id| {
+) -> PyResult<Made<'py>> {
+    let started = Instant::now();
+    let (file, rows, root, digested) = sorted(py, table, batches, batch, |shape, joined, rows, id| {
         let names: Vec<Vec<&str>> = joined.iter().map(Joined::names).collect();
         let columns = shape.leaf_columns(&joined, &names);
         let root = merkle::root(Leaves::new(&shape.schema_text, id, &columns, rows).hashes());
+        let digested = started.elapsed();
         let mut zstd = zstd::bulk::Compressor::new(COMPRESSION_LEVEL).expect("a level that there is");
         let mut compress = |page: &[u8]| zstd.compress(page).expect("memory for a page");
         let columns: Vec<_> = shape.columns.iter().copied().zip(columns).collect();
-        (parquet::file(&columns, rows, id, &mut compress), rows, root)
+        (parquet::file(&columns, rows, id, &mut compress), rows, root, digested)
     })?;
-    Ok((PyBytes::new(py, &file), rows, PyBytes::new(py, &root)))
+    Ok((PyBytes::new(py, &file), rows, PyBytes::new(py, &root), digested.as_secs_f64()))
 }
 
 /// Reads batches into the columns of one file, in its order, and does something with them; all without the GIL.
