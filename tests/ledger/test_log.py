@@ -16,6 +16,8 @@ from alumicatalyst.errors import ClaimLost, LedgerError
 from alumicatalyst.ledger import files, merkle, tiles
 from alumicatalyst.ledger.log import LogReader, LogWriter
 from alumicatalyst.ledger.note import SigningKey
+from alumicatalyst.ledger.verify_log import verify_log
+from alumicatalyst.ledger.verify_report import Report
 from tests.conftest import ROOT
 from tests.ledger.ground import Ground, files_of, numbered, oracle, oracle_leaf
 
@@ -109,6 +111,26 @@ def test_i7_what_was_appended_and_never_published_is_overwritten(ground: Ground)
         writer.append(numbered(300, 2_000, " that nobody signed"))
     ground.grow(numbered(300, 2_100, " of the next life"), group=600)
     ground.hold_to([*numbered(0, 300), *numbered(300, 2_100, " of the next life")])
+
+
+@pytest.mark.parametrize("size", [310, 520, 1_100])
+def test_i7_what_was_written_and_never_signed_is_not_left_beside_what_is(
+    size: int, ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*_: object) -> str:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, ground.writer() as writer:
+        patch.setattr(SigningKey, "sign", die)
+        writer.append(numbered(300, size, " that nobody signed"))
+        with pytest.raises(KeyboardInterrupt):
+            writer.publish()
+    # As many tiles are filled, and the last one is longer: nothing of the former is overwritten or removed for it.
+    ground.grow(numbered(300, size + 7, " of the next life"))
+    ground.hold_to([*numbered(0, 300), *numbered(300, size + 7, " of the next life")])
+    report = Report()
+    verify_log(ground.log, ground.key.verifier, [], report)
+    assert report.wrong.first == []
 
 
 def test_partial_tiles_go_once_the_full_one_is_published(ground: Ground) -> None:

@@ -5,6 +5,7 @@ This is all that a writer needs of a log of any size. Nothing here decides what 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from alumicatalyst.errors import LedgerError
@@ -93,6 +94,30 @@ class Edge:
                 files.remove_folder(self._folder / tiles.partial_folder(tiles.tile_path(level, n)))
                 if level == 0:
                     files.remove_folder(self._folder / tiles.partial_folder(tiles.bundle_path(n)))
+
+    def remove_unsigned(self) -> None:
+        """Remove the partial tiles and bundles that a process has written and, since it was killed, not signed.
+
+        What comes there now may be other entries, or the same in another order. Left beside them, those files would
+        look like the rest of a log that was changed.
+        """
+        for level in range(tiles.LEVELS):
+            kinds = [partial(tiles.tile_path, level)] + [tiles.bundle_path] * (level == 0)
+            for path_of in kinds:
+                n, width = self.size >> 8 * (level + 1), tiles.width_at(self.size, level)
+                self._remove_wider(path_of(n), width)
+                # What it had filled up is overwritten in its turn; what it had begun behind that is not, for long.
+                while (self._folder / path_of(n)).exists():
+                    n += 1
+                    self._remove_wider(path_of(n), 0)
+
+    def _remove_wider(self, path: str, width: int) -> None:
+        folder = self._folder / tiles.partial_folder(path)
+        if folder.is_dir():
+            for each in sorted(folder.iterdir()):
+                if not (each.name.isdigit() and int(each.name) <= width):
+                    files.unlink(each)
+                    self._changed.add(folder)
 
     def _put(self, path: str, data: bytearray) -> None:
         target = self._folder / path

@@ -139,6 +139,7 @@ class LogWriter:
                 _take_lease(lease, taken)
             self._published, self._note = self._recover()
             self._edge = Edge(self._folder, self._published.size)
+            self._edge.remove_unsigned()
             self._edge.remove_partial(max(0, self._published.size - _SWEPT_BACK))
             self._leases = taken.pop_all()
         return self
