@@ -13,6 +13,7 @@ from alumicatalyst.settings import load_settings
 from alumicatalyst.sources.share import Share
 from alumicatalyst.testing.eventhubs import Emulator
 from tests.kill.harness import BYTEWAX, LOOP, Ground
+from tests.scale_ground import logs_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -86,3 +87,14 @@ def test_a_process_without_a_partition_says_so_and_waits_to_be_stopped(
     assert life.code == 0, life.output[-3000:]
     assert life.count("claim:") == 0
     assert '"drain' in life.output
+
+
+@pytest.mark.parametrize("runner", [LOOP, "run --runner bytewax -w 2"])
+def test_a_process_without_a_partition_ends_where_the_input_has_an_end(runner: str, tmp_path: Path) -> None:
+    ground = Ground(tmp_path, logs_of(840, 1, 20))
+    life = ground.start(runner, source__partitions="1/2").end()
+    assert life.code == 0, life.output[-3000:]
+    assert "no partition is left for this process" in life.output
+    assert life.count("claim:") == 0
+    ground.finish(runner)
+    ground.assert_whole()
