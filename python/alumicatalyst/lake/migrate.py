@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from alumicatalyst.errors import LakeError
 from alumicatalyst.lake import schemas, tables
-from alumicatalyst.lake.commit import Plan, Retry, append
+from alumicatalyst.lake.commit import Plan, append
 from alumicatalyst.lake.fault import reported
+from alumicatalyst.lake.retry import Retry
 from alumicatalyst.lake.table import Table, TableMissing
 from alumicatalyst.log import get_logger
 

@@ -7,7 +7,7 @@ import shlex
 from typing import TYPE_CHECKING, Any, Final
 
 from alumicatalyst.errors import InputError, LedgerError
-from alumicatalyst.lake import schemas, tables
+from alumicatalyst.lake import schemas, seen, tables
 from alumicatalyst.lake.fault import reported
 from alumicatalyst.ledger import delta, entry, entry_build, evidence, merkle, proof, rows
 from alumicatalyst.ledger.commits import Commits
@@ -72,7 +72,7 @@ def prove_row(lake: Lake, log: LogReader, vkey: VerifierKey, asked: str) -> byte
 
     table, wanted = _asked(asked)
     with reported("read the lake"):
-        contents = {table: lake.table(table).contents()}
+        contents = {table: seen.look(lake.table(table))}
         with connect(lake, contents) as connection:
             batch, number = _find(connection, table, wanted)
             found = _batch_rows(connection, table, batch)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import pyarrow as pa
 
+from alumicatalyst.lake import seen, tables
 from alumicatalyst.lake.fault import reported
 from alumicatalyst.lake.query import connect
-from alumicatalyst.lake.table import Contents, Snapshot
+from alumicatalyst.lake.table import Table
 from alumicatalyst.sinks.alerts_client import Post
 from alumicatalyst.sinks.alerts_rows import plain_schema
 
@@ -18,8 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
     import duckdb
+    import pyarrow as pa
 
     from alumicatalyst.lake import Lake
+    from alumicatalyst.lake.seen import Seen
     from alumicatalyst.sinks.alerts_client import Kind
 
 READINGS_MAX = 2_000_000
@@ -117,33 +120,21 @@ def _where_to_begin(lake: Lake, wanted: Wanted) -> int:
         return int(connection.sql(_BACK, params=parameters).fetchall()[0][0])
 
 
-def _contents(lake: Lake, name: str, wanted: Wanted) -> Contents:
+def _contents(lake: Lake, name: str, wanted: Wanted) -> Seen:
     """Return the files of a table that may hold rows of a partition's range, by the log's statistics."""
-    from deltalake import DeltaTable
-
-    table = DeltaTable(f"{lake.store.root}/{name}", storage_options=lake.store.options())
-    files = pa.table(table.get_add_actions(flatten=True))
+    table = Table(lake.store, tables.SPECS[name])
+    snapshot = table.refresh()
     first, last = ("first_sequence", "last_sequence") if name == "batches" else ("sequence_number", "sequence_number")
 
-    def bound(column: str, default: str | int) -> list[str | int]:
-        if column not in files.column_names:
-            return [default] * files.num_rows
-        return [default if value is None else value for value in files.column(column).to_pylist()]
-
-    partition, after, until = wanted.partition, wanted.after, wanted.until
-    kept = [
-        path
-        for path, lowest, highest, low, high in zip(
-            files.column("path").to_pylist(),
-            bound("min.partition", partition),
-            bound("max.partition", partition),
-            bound(f"min.{first}", until),
-            bound(f"max.{last}", until),
-            strict=True,
+    def may_hold(action: dict[str, Any]) -> bool:
+        told = json.loads(action.get("stats") or "{}")
+        low, high = told.get("minValues", {}), told.get("maxValues", {})
+        here = low.get("partition", wanted.partition) <= wanted.partition <= high.get("partition", wanted.partition)
+        return bool(
+            here and low.get(first, wanted.until) <= wanted.until and high.get(last, wanted.until) > wanted.after
         )
-        if str(lowest) <= partition <= str(highest) and int(low) <= until and int(high) > after
-    ]
-    return Contents(Snapshot(table.version(), {}), kept, [], 0)
+
+    return seen.seen(name, snapshot, [action for action in table.files().values() if may_hold(action)])
 
 
 def _borders(connection: duckdb.DuckDBPyConnection, wanted: Wanted, rows_max: int) -> list[int]:
