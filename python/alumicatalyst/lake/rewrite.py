@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from alumicatalyst.lake.lease import Lease
 
-MEMORY_MAX: Final = "512MB"
+MEMORY_MAX: Final = "256MB"
 """What sorting may hold in memory; beyond it DuckDB goes on in a temporary directory."""
 
 ORDER: Final = {
@@ -41,17 +41,12 @@ ORDER: Final = {
 COMPRESSION_LEVEL: Final = 3
 """Rows are rewritten once and read often; flushes use 1."""
 
-# Within a series these rise by steps that are nearly alike, and pack to a few bits as differences.
-_DELTA_PACKED: Final = frozenset(
-    {"sequence_number", "item", "enqueued_time", "event_time", "window_start", "window_end", "first_time", "last_time"}
-    | {"first_sequence", "last_sequence", "ordinal", "after_sequence", "_row"}
-)
 _BATCH_ROWS: Final = 131_072
 _PAGE_ROWS_MAX: Final = 131_072
 _WRITE_BATCH_ROWS: Final = 16_384
-# Whole bodies are written a few at a time: a page of sixteen thousand would be too large to read at once.
 _WRITE_BATCH_ROWS_OF_BODIES: Final = 1_024
-_DISTINCT_SHARE_MAX: Final = 0.5
+# Beyond about this size a row group's dictionary is given up half way, and what follows is stored plainly.
+_DICTIONARY_BYTES_MAX: Final = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,13 +107,8 @@ def rewrite(table: str, files: Sequence[Path], folder: Path, lease: Lease, *, th
 
 
 def stored_schema(table: str) -> pa.Schema:
-    """Return the columns of a table's files: `date` stands in their paths, and names are plain strings."""
-    fields: list[Any] = []
-    for field in tables.schema(table):
-        if field.name != "date":
-            kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
-            fields.append(pa.field(field.name, kind, nullable=field.nullable))
-    return pa.schema(fields)
+    """Return the columns of a table's files; `date` stands in their paths."""
+    return pa.schema([field for field in tables.schema(table) if field.name != "date"])
 
 
 def _sorted(
@@ -135,15 +125,28 @@ def _sorted(
     rows = 0
     for batch in found.to_arrow_reader(_BATCH_ROWS):
         check()
-        waiting.append(pa.Table.from_batches([batch]).select(schema.names).cast(schema))
+        waiting.append(_typed(batch, schema))
         rows += batch.num_rows
         if rows >= encode.ROW_GROUP_ROWS_MAX:
             whole = pa.concat_tables(waiting)
-            yield whole.slice(0, encode.ROW_GROUP_ROWS_MAX)
+            yield whole.slice(0, encode.ROW_GROUP_ROWS_MAX).unify_dictionaries()
             waiting = [whole.slice(encode.ROW_GROUP_ROWS_MAX)]
             rows = waiting[0].num_rows
     if rows:
-        yield pa.concat_tables(waiting)
+        yield pa.concat_tables(waiting).unify_dictionaries()
+
+
+def _typed(batch: pa.RecordBatch, schema: pa.Schema) -> pa.Table:
+    """Return rows with the types of the table; names are told once, which takes a fraction of the memory."""
+    columns = []
+    for field in schema:
+        column = batch.column(field.name)
+        if pa.types.is_dictionary(field.type):
+            column = column.dictionary_encode()
+        columns.append(column.cast(field.type))
+        if not field.nullable and columns[-1].null_count:
+            raise ValueError(f"{field.name} is missing in some rows")
+    return pa.Table.from_arrays(columns, schema=schema)
 
 
 def _write(table: str, groups: Iterator[pa.Table], target: Path) -> tuple[int, str]:
@@ -168,34 +171,50 @@ def _write(table: str, groups: Iterator[pa.Table], target: Path) -> tuple[int, s
 
 
 def _layout(group: pa.Table) -> dict[str, Any]:
-    """Return how the writer lays columns out."""
-    dictionary: list[str] = []
-    encodings: dict[str, str] = {}
-    for field in group.schema:
-        if field.name in _DELTA_PACKED:
-            encodings[field.name] = "DELTA_BINARY_PACKED"
-        elif pa.types.is_float64(field.type) and _is_mostly_distinct(group.column(field.name)):
-            encodings[field.name] = "BYTE_STREAM_SPLIT"
-        else:
-            dictionary.append(field.name)
-    bodies = any(field.name == "body" for field in group.schema)
-    return {
-        "compression": "zstd",
-        "compression_level": COMPRESSION_LEVEL,
-        "use_dictionary": dictionary or False,
-        "column_encoding": encodings or None,
-        "write_batch_size": _WRITE_BATCH_ROWS_OF_BODIES if bodies else _WRITE_BATCH_ROWS,
-        "max_rows_per_page": _PAGE_ROWS_MAX,
+    """Return how the writer lays columns out; numbers and times by trying each way on a page of them."""
+    chosen = {field.name: _encoding(group.column(field.name)) for field in group.schema}
+    dictionary = [name for name, encoding in chosen.items() if encoding is None]
+    return _options(
+        use_dictionary=dictionary or False,
+        column_encoding={name: encoding for name, encoding in chosen.items() if encoding is not None} or None,
+        # Whole bodies are written a few at a time: a page of sixteen thousand would be too large to read at once.
+        write_batch_size=_WRITE_BATCH_ROWS_OF_BODIES if "body" in chosen else _WRITE_BATCH_ROWS,
         # Where rows were first written nobody searches for by a range.
-        "write_statistics": [name for name in group.schema.names if not name.startswith("_")],
-        # Without Arrow's own schema every reader sees plain strings, as the Delta schema says.
-        "store_schema": False,
-    }
+        write_statistics=[name for name in chosen if not name.startswith("_")],
+    )
 
 
-def _is_mostly_distinct(column: pa.ChunkedArray) -> bool:
-    """Say whether splitting the bytes of values is smaller than a dictionary of them."""
-    return bool(pc.count_distinct(column).as_py() > _DISTINCT_SHARE_MAX * len(column))
+def _options(**more: Any) -> dict[str, Any]:
+    # Without Arrow's own schema every reader sees plain strings, as the Delta schema says.
+    common = {"compression": "zstd", "compression_level": COMPRESSION_LEVEL, "store_schema": False}
+    return common | {"max_rows_per_page": _PAGE_ROWS_MAX} | more
+
+
+def _encoding(column: pa.ChunkedArray) -> str | None:
+    """Return the encoding by which a column is smallest, None for a dictionary.
+
+    What is sorted by series rises evenly, repeats, or neither, as senders will have it; no rule is right for all. Only
+    encodings that readers of ten years ago know are tried: splitting the bytes of integers is not among them.
+    """
+    kind = column.type
+    if pa.types.is_floating(kind):
+        others = ["BYTE_STREAM_SPLIT", "PLAIN"]
+    elif pa.types.is_integer(kind) or pa.types.is_timestamp(kind):
+        others = ["DELTA_BINARY_PACKED", "PLAIN"]
+    else:
+        return None
+    first = max(0, (len(column) - _PAGE_ROWS_MAX) // 2)
+    sample = pa.table({"column": column.slice(first, _PAGE_ROWS_MAX)})
+    repeats = pc.count_distinct(column).as_py() * (kind.bit_width // 8) <= _DICTIONARY_BYTES_MAX
+    return min([None, *others] if repeats else others, key=lambda each: _size_of(sample, each))
+
+
+def _size_of(sample: pa.Table, encoding: str | None) -> int:
+    how = {"use_dictionary": True} if encoding is None else {"use_dictionary": False}
+    sink = pa.BufferOutputStream()
+    told = None if encoding is None else {"column": encoding}
+    pq.write_table(sample, sink, column_encoding=told, write_batch_size=_WRITE_BATCH_ROWS, **_options(**how))
+    return int(sink.tell())
 
 
 def _plain(path: Path) -> str:
