@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 from deltalake import DeltaTable
 
+from alumicatalyst.cli.main import main
 from alumicatalyst.errors import ClaimLost, InputError
 from alumicatalyst.lake import Lake, account, expire
 from alumicatalyst.lake.commit import Plan, append
@@ -216,3 +217,19 @@ def test_whoever_has_lost_the_lease_expires_nothing(lake: Lake) -> None:
         with pytest.raises(ClaimLost):
             expire.expire(lake, days={"readings": 1}, lease=lease, today=TODAY)
     assert rows(lake) == before
+
+
+def test_the_command_lets_days_expire_and_tells_which(lake: Lake, capsys: pytest.CaptureFixture[str]) -> None:
+    plant.run(lake, 40)
+
+    def command(*arguments: str) -> str:
+        with pytest.raises(SystemExit) as ended:
+            main(["lake", "expire", "--lake", lake.store.root, *arguments])
+        assert ended.value.code == 0
+        return capsys.readouterr().out
+
+    assert "There was nothing to do." in command()
+    before = lake.table("readings").refresh().version
+    told = json.loads(command("--readings", "36500", "--windows", "0", "--dry-run", "--json"))
+    assert [(each["table"], each["total"]) for each in told["expired"]] == [("readings", 0)]
+    assert lake.table("readings").refresh().version == before

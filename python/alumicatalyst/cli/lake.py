@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from alumicatalyst.cli.lake_maintain import compact, maintain, trim, vacuum
+from alumicatalyst.cli.lake_maintain import compact, expire, maintain, trim, vacuum
 from alumicatalyst.cli.lake_migrate import migrate
 from alumicatalyst.cli.lake_query import query
 from alumicatalyst.cli.lake_shown import Json, Uri, text
+from alumicatalyst.cli.lake_views import views
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from alumicatalyst.lake.lake import Lake
     from alumicatalyst.settings.schema import Settings
 
-__all__ = ["compact", "doctor", "maintain", "migrate", "query", "trim", "vacuum"]
+__all__ = ["compact", "doctor", "expire", "maintain", "migrate", "query", "trim", "vacuum", "views"]
 
 _PARTITION = (
     "{partition}: mark {mark}, {envelopes:,} envelopes, {rows_total:,} readings = {windowed:,} windowed + {late:,} "

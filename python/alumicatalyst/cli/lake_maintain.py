@@ -1,4 +1,4 @@
-"""`alumicatalyst lake compact`, `vacuum`, `trim` and `maintain`: the lake's upkeep, by one process at a time."""
+"""`alumicatalyst lake compact`, `vacuum`, `trim`, `expire`, `maintain`: the lake's upkeep, by one process at a time."""
 
 from __future__ import annotations
 
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 _Tables = Annotated[list[str] | None, typer.Option("--table", help="Only this table; may be given several times.")]
 _DryRun = Annotated[bool, typer.Option("--dry-run", help="Only tell what would be done; nothing is written.")]
+_Days = Annotated[
+    int | None, typer.Option(min=0, help="Days that these rows are kept, 0 for ever; without any, as the settings say.")
+]
 _Config = Annotated[Path | None, typer.Option("--config", help="Settings file; ./alumicatalyst.toml otherwise.")]
 _Ledger = Annotated[str | None, typer.Option("--ledger", help="The log's folder; the setting ledger.uri otherwise.")]
 _WithoutLedger = Annotated[
@@ -136,6 +139,42 @@ def trim(
         return Maintained(trimmed=run(work.lake, work.lease, work.names, signed=work.signed(), days=kept, say=work.say))
 
     _maintain(do, tables, uri, config, ledger, without_ledger=without_ledger, dry_run=dry_run, as_json=as_json)
+
+
+def expire(
+    readings: _Days = None,
+    rejected: _Days = None,
+    windows: _Days = None,
+    uri: Uri = None,
+    config: _Config = None,
+    dry_run: _DryRun = False,
+    as_json: Json = False,
+) -> None:
+    """Take days of readings, rejected rows or windows out of the lake that are older than they are to be kept.
+
+    A day goes as a whole, by one commit a table that counts its rows by partition and outcome: stored + expired stay
+    what batches counts. Days with rows that are not sealed yet stay for now. Nobody reads expired rows any more, and
+    `lake vacuum` deletes their files. Alarms, batches and the journal are kept for ever.
+
+    Examples:
+
+        alumicatalyst lake expire --dry-run
+
+        alumicatalyst lake expire --readings 365 --rejected 90
+    """
+    from alumicatalyst.lake.maintain import Maintained
+
+    def do(work: _Work) -> Maintained:
+        from datetime import UTC, datetime
+
+        from alumicatalyst.lake.expire import expire as run
+
+        said = {"readings": readings, "rejected": rejected, "windows": windows}
+        days = {name: kept for name, kept in said.items() if kept is not None} or work.limits.expire_days
+        today = datetime.now(UTC).date()
+        return Maintained(expired=run(work.lake, days=days, lease=work.lease, today=today, dry_run=dry_run))
+
+    _maintain(do, None, uri, config, dry_run=dry_run, as_json=as_json)
 
 
 def maintain(
@@ -264,6 +303,9 @@ def _lines(done: Maintained) -> list[str]:
         if expired.files:
             days = f"{expired.days[0]} to {expired.days[-1]}"
             lines.append(f"{expired.table}: {expired.total:,} rows of {days} expired, in {expired.files:,} files")
+        if expired.kept:
+            days = ", ".join(expired.kept)
+            lines.append(f"{expired.table}: {days} stays, as rows of it are not sealed yet; a flow has to go on first")
     for compacted in done.compacted:
         if compacted.files_before:
             became = f"{compacted.files_before:,} files compacted into {compacted.files_after:,}"

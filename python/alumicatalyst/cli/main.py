@@ -35,7 +35,7 @@ COMMANDS: Final[dict[str, Entry]] = {
     "emulator": Entry("emulator", (), "Run a stand-in for Azure Event Hubs on this machine."),
     "lake": Entry(
         "lake",
-        ("query", "doctor", "compact", "vacuum", "trim", "maintain", "migrate"),
+        ("query", "doctor", "compact", "vacuum", "trim", "expire", "maintain", "migrate", "views"),
         "Ask the lake, check that every reading is accounted for, and keep it tidy.",
     ),
     "ledger": Entry(
