@@ -198,7 +198,8 @@ def _encoding(column: pa.ChunkedArray) -> str | None:
     """
     kind = column.type
     if pa.types.is_floating(kind):
-        others = ["BYTE_STREAM_SPLIT", "PLAIN"]
+        # BYTE_STREAM_SPLIT would be smaller at full precision, and Spark's default reader refuses it.
+        others = ["PLAIN"]
     elif pa.types.is_integer(kind) or pa.types.is_timestamp(kind):
         others = ["DELTA_BINARY_PACKED", "PLAIN"]
     else:
