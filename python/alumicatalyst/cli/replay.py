@@ -1,37 +1,60 @@
-"""`alumicatalyst replay`: store the readings of files, as if they had come from a hub."""
+"""`alumicatalyst replay`: store the readings of files or of another lake, as if they had come from a hub."""
 
 from __future__ import annotations
 
 import json
 import re
 import time
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from alumicatalyst.cli.progress import progress
+from alumicatalyst.cli.replay_report import Tally, report
 
 if TYPE_CHECKING:
-    from alumicatalyst.operator import Analysed
-    from alumicatalyst.sources.replay import ReplaySource
+    from alumicatalyst._core import Dictionary
+    from alumicatalyst.lake import Lake
+    from alumicatalyst.settings import Settings
+    from alumicatalyst.sources import FiniteSource
 
-_OUTCOMES = ("windowed", "late", "duplicate", "rejected")
 _NAME_MAX = 64
+_CAPTURED = ".avro"
 
 
 def replay(
     files: Annotated[
-        list[Path], typer.Argument(help=".csv, .tsv, .ndjson or .parquet, in order; .gz but for Parquet.")
-    ],
+        list[Path] | None,
+        typer.Argument(help=".csv, .tsv, .ndjson or .parquet, in order; .gz but for Parquet. Or Capture's .avro."),
+    ] = None,
     dictionary: Annotated[
         Path | None, typer.Option("--dictionary", "-d", help="What the columns mean; the setting dictionary otherwise.")
     ] = None,
-    lake: Annotated[str | None, typer.Option(help="Where to store; the setting lake.uri otherwise.")] = None,
-    name: Annotated[
-        str | None, typer.Option(help="The source's name in the lake; the first file's name otherwise.")
+    lake: Annotated[
+        str | None, typer.Option("--lake", "--into", help="Where to store; the setting lake.uri otherwise.")
     ] = None,
+    from_lake: Annotated[
+        str | None, typer.Option("--from-lake", help="Analyse what this lake has stored anew; a path or an address.")
+    ] = None,
+    same_dictionary: Annotated[
+        bool, typer.Option("--same-dictionary", help="From a lake: go through its own dictionaries, in their places.")
+    ] = False,
+    only: Annotated[
+        list[str] | None, typer.Option("--partition", help="From a lake: only this partition; several times for more.")
+    ] = None,
+    accept_missing: Annotated[
+        bool, typer.Option("--accept-missing", help="From a lake: replay what is left where rows have expired.")
+    ] = False,
+    name: Annotated[
+        str | None, typer.Option(help="The source's name in the lake; the first file's or the hub's otherwise.")
+    ] = None,
+    incarnation: Annotated[
+        str | None, typer.Option(help="Captured files: the hub's creation time, as in its live lake's partitions.")
+    ] = None,
+    accept_gaps: Annotated[
+        bool, typer.Option("--accept-gaps", help="Captured files: go on where sequence numbers are missing.")
+    ] = False,
     utc_offset: Annotated[
         str | None, typer.Option(help="What times without an offset are taken for: Z, or such as +02:00.")
     ] = None,
@@ -44,7 +67,7 @@ def replay(
     partitions: Annotated[int, typer.Option(min=1, max=1024, help="Spread devices over so many partitions.")] = 1,
     separator: Annotated[str | None, typer.Option(help="Between the cells of a CSV; guessed otherwise.")] = None,
     no_flush: Annotated[
-        bool, typer.Option("--no-flush", help="Leave the last windows open: more will follow.")
+        bool, typer.Option("--no-flush", help="Leave the last windows open: more will follow. A lake's always are.")
     ] = False,
     accept_dictionary: Annotated[
         bool, typer.Option("--accept-dictionary", help="Take a changed dictionary into force, from the mark on.")
@@ -54,10 +77,14 @@ def replay(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
-    """Store the readings of CSV, NDJSON or Parquet files.
+    """Store the readings of CSV, NDJSON or Parquet files, of Event Hubs Capture's files, or of another lake.
 
-    Each row becomes one envelope with the file's column names; the dictionary says which of them are device, time and
-    metrics. Calling it again continues where it ended: add files behind those that are stored. Ctrl-C ends in order.
+    Each row of a file becomes one envelope with the file's column names; the dictionary says which of them are device,
+    time and metrics. Calling it again continues where it ended: add files behind those that are stored. Ctrl-C ends in
+    order, and after a crash the same command goes on.
+
+    Captured events keep the hub's partitions and sequence numbers. A lake's stored readings keep theirs, so that both
+    lakes can be joined row by row; all but decoding is done anew, and under the same dictionary it gives the same rows.
 
     They go into the lake alone, whatever api.url says: operators have no use for alarms of the past.
 
@@ -68,108 +95,166 @@ def replay(
     alumicatalyst replay measurements.csv --dictionary measurements.toml --lake file:var/measurements
 
     alumicatalyst replay night.csv day.csv -d plant.toml --utc-offset +02:00 --separator ";"
+
+    alumicatalyst replay capture/**/*.avro -d plant.toml --into file:var/again
+
+    alumicatalyst replay --from-lake var/lake -d new.toml --into file:var/what-if
     """
     from alumicatalyst import log
     from alumicatalyst.dictionary import load
+    from alumicatalyst.errors import InputError
     from alumicatalyst.lake import Lake
-    from alumicatalyst.pipeline import Pipeline
-    from alumicatalyst.runner import run_loop
     from alumicatalyst.settings import load_settings
-    from alumicatalyst.sources.replay import ReplaySource
 
+    given = files or []
+    captured = [file.suffix.lower() == _CAPTURED for file in given]
+    if any(captured) and not all(captured):
+        raise InputError("couldn't replay captured files and others together; give them in two calls")
+    kind = "lake" if from_lake else "capture" if any(captured) else "files"
+    if kind == "lake" and given:
+        raise InputError(f"couldn't replay {given[0]} and a lake together; give them in two calls")
+    _refuse_options(
+        kind,
+        {
+            ("files",): {"--time": time_column, "--enqueued": enqueued, "--utc-offset": utc_offset}
+            | {"--separator": separator, "--partitions": partitions > 1},
+            ("capture",): {"--incarnation": incarnation, "--accept-gaps": accept_gaps},
+            ("files", "capture"): {"--name": name, "--accept-incarnation": accept_incarnation},
+            ("lake",): {"--same-dictionary": same_dictionary, "--partition": only, "--accept-missing": accept_missing},
+        },
+    )
     settings = load_settings(lake__uri=lake, dictionary=dictionary)
     log.configure(settings.log_format, level=30)
+    if from_lake:
+        if same_dictionary and dictionary is not None:
+            raise InputError("couldn't use --dictionary with --same-dictionary; give one of them")
+        _from_lake(settings, from_lake, only or [], same_dictionary, accept_missing, accept_dictionary, as_json)
+        return
     compiled = load(settings.dictionary)
-    source = ReplaySource(
-        files,
-        compiled,
-        name=name or _name_of(files[0]),
-        utc_offset=utc_offset,
-        time_column=time_column,
-        enqueued_column=enqueued,
-        partitions=partitions,
-        separator=separator,
-        batch_envelopes_max=settings.source.batch_envelopes_max,
-        batch_bytes_max=settings.source.batch_bytes_max,
+    bounds = {
+        "batch_envelopes_max": settings.source.batch_envelopes_max,
+        "batch_bytes_max": settings.source.batch_bytes_max,
+    }
+    accept = {"accept_dictionary": accept_dictionary, "accept_incarnation": accept_incarnation}
+    nothing = f"nothing new in {len(given)} file(s): all their rows are stored"
+    if kind == "capture":
+        from alumicatalyst.sources.capture import CaptureSource
+
+        captures = CaptureSource(given, compiled, name=name, incarnation=incarnation, accept_gaps=accept_gaps, **bounds)
+        tally = Tally("events", lambda: captures.rows)
+        store = Lake.open(settings.lake.uri, credential=settings.lake.credential)
+        summary = _run(settings, captures, compiled, store, tally, as_json, flush_at_end=not no_flush, **accept)
+    else:
+        from alumicatalyst.sources.replay import ReplaySource
+
+        source = ReplaySource(
+            given,
+            compiled,
+            name=name or (_name_of(given[0]) if given else "replay"),
+            utc_offset=utc_offset,
+            time_column=time_column,
+            enqueued_column=enqueued,
+            partitions=partitions,
+            separator=separator,
+            **bounds,
+        )
+        store = Lake.open(settings.lake.uri, credential=settings.lake.credential)
+        summary = _run(settings, source, compiled, store, Tally(), as_json, flush_at_end=not no_flush, **accept)
+        summary["unreadable"] = source.unreadable
+    print(json.dumps(summary) if as_json else report(summary, nothing))
+
+
+def _from_lake(
+    settings: Settings,
+    uri: str,
+    partitions: list[str],
+    same_dictionary: bool,
+    accept_missing: bool,
+    accept_dictionary: bool,
+    as_json: bool,
+) -> None:
+    from alumicatalyst.dictionary import load
+    from alumicatalyst.errors import InputError
+    from alumicatalyst.lake import Lake
+    from alumicatalyst.sources.stored import StoredSource, check_target
+
+    address = uri if re.match(r"(file:|[a-z]+://)", uri) else f"file:{uri}"
+    former = Lake.open(address, credential=settings.lake.credential, create=False)
+    if address == settings.lake.uri:
+        raise InputError(f"couldn't replay a lake into itself: {address}; give another one with --into")
+    compiled = None if same_dictionary else load(settings.dictionary)
+    source = StoredSource(former, compiled, partitions=partitions, accept_missing=accept_missing)
+    store = Lake.open(settings.lake.uri, credential=settings.lake.credential)
+    check_target(source, store)
+    tally = Tally("readings", lambda: source.rows)
+    summary = _run(
+        settings,
+        source,
+        compiled or source.first_dictionary,
+        store,
+        tally,
+        as_json,
+        flush_at_end=False,
+        accept_dictionary=accept_dictionary,
     )
-    store = Lake.open(settings.lake.uri, credential=settings.lake.credential, patience_s=settings.lake.patience_s)
+    summary |= {"from": address, "unsure": source.unsure, "losses": source.losses}
+    print(json.dumps(summary) if as_json else report(summary, f"nothing new in {address}: all its rows are replayed"))
+
+
+def _run(
+    settings: Settings,
+    source: FiniteSource,
+    dictionary: Dictionary,
+    store: Lake,
+    tally: Tally,
+    as_json: bool,
+    **given: Any,
+) -> dict[str, Any]:
+    """Run the flow over a source until it ends, and say what it came to."""
+    from alumicatalyst.pipeline import Pipeline
+    from alumicatalyst.runner import run_loop
+
     pipeline = Pipeline(
         source,
-        compiled,
+        dictionary,
         store,
-        flush_at_end=not no_flush,
         flush_interval_s=settings.lake.flush_interval_s,
         flush_rows_max=settings.lake.flush_rows_max,
         state_interval_s=settings.lake.state_interval_s,
         in_flight_batches_max=settings.runner.in_flight_batches_max,
-        accept_dictionary=accept_dictionary,
-        accept_incarnation=accept_incarnation,
+        **given,
     )
     pipeline.drain_on_signals()
-    sums: Counter[str] = Counter()
     began = time.monotonic()
     with progress("reading", quiet=as_json) as show:
 
-        def count(item: Analysed) -> None:
-            _add(sums, item)
+        def count(item: Any) -> None:
+            tally.add(item)
             if show is not None:
-                show(lambda elapsed: _so_far(sums, elapsed))
+                show(tally.so_far)
 
         run_loop(pipeline, on_item=count)
-    summary = {
-        "ok": True,
-        "finished": not pipeline.draining,
-        **{outcome: sums[outcome] for outcome in _OUTCOMES},
-        "readings": sum(sums[outcome] for outcome in _OUTCOMES),
-        "windows": sums["windows"],
-        "alarms": sums["alarms"],
-        "envelopes": sums["envelopes"],
-        "unreadable": source.unreadable,
-        "partitions": source.partitions(),
-        "lake": settings.lake.uri,
-        "seconds": round(time.monotonic() - began, 3),
-    }
-    print(json.dumps(summary) if as_json else _report(summary, source))
+    return tally.summary(
+        finished=not pipeline.draining,
+        partitions=source.partitions(),
+        lake=settings.lake.uri,
+        seconds=time.monotonic() - began,
+    )
+
+
+def _refuse_options(kind: str, options: dict[tuple[str, ...], dict[str, Any]]) -> None:
+    """Refuse what has no meaning for this kind of input, rather than pass it over."""
+    from alumicatalyst.errors import InputError
+
+    words = {"files": "CSV, NDJSON and Parquet files", "capture": "captured .avro files", "lake": "--from-lake"}
+    for kinds, given in options.items():
+        wrong = [option for option, value in given.items() if value]
+        if wrong and kind not in kinds:
+            raise InputError(
+                f"couldn't use {wrong[0]} here: it is for {' and '.join(words[each] for each in kinds)}; leave it out"
+            )
 
 
 def _name_of(file: Path) -> str:
     """Return the name of a file as the first part of a partition's identity."""
     return re.sub(r"[^A-Za-z0-9_-]+", "-", file.name.partition(".")[0]).strip("-")[:_NAME_MAX] or "replay"
-
-
-def _add(sums: Counter[str], item: Analysed) -> None:
-    import pyarrow.compute as pc
-
-    output = item.output
-    if output is None:
-        return
-    for outcome in _OUTCOMES:
-        sums[outcome] += pc.sum(output.counts.column(f"rows_{outcome}")).as_py() or 0
-    sums["envelopes"] += output.counts.num_rows
-    sums["windows"] += output.windows.num_rows
-    sums["alarms"] += output.alarms.num_rows
-
-
-def _so_far(sums: Counter[str], elapsed: float) -> str:
-    parts = ", ".join(f"{sums[outcome]:,} {outcome}" for outcome in _OUTCOMES)
-    return f"{sums['envelopes']:,} rows ({sums['envelopes'] / elapsed:,.0f}/s): {parts}"
-
-
-def _report(summary: dict[str, Any], source: ReplaySource) -> str:
-    parts = ", ".join(f"{summary[outcome]:,} {outcome}" for outcome in _OUTCOMES)
-    lines = [
-        f"{summary['readings']:,} readings = {parts}; {summary['windows']:,} windows, in {summary['seconds']:g} s",
-        f"stored in {summary['lake']} as {', '.join(summary['partitions'])}",
-    ]
-    if not summary["envelopes"]:
-        lines[0] = f"nothing new in {len(source.files)} file(s): all their rows are stored"
-    if not summary["finished"]:
-        lines.append("stopped before the end; the same command continues")
-    if summary["unreadable"]:
-        lines.append(f"{summary['unreadable']:,} rows could not be taken apart; they are among the rejected")
-    if summary["rejected"]:
-        question = "SELECT reason, count(*), any_value(detail) FROM rejected GROUP BY reason"
-        lines.append(f'why they were rejected: alumicatalyst lake query --lake {summary["lake"]} "{question}"')
-    question = "SELECT device, metric, window_start, count, mean FROM windows LIMIT 20"
-    lines.append(f'next: alumicatalyst lake query --lake {summary["lake"]} "{question}"')
-    return "\n".join(lines)

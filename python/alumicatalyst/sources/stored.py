@@ -15,7 +15,6 @@ from alumicatalyst._core import Dictionary
 from alumicatalyst.errors import IncarnationChanged, InputError, SourceError
 from alumicatalyst.lake import journal
 from alumicatalyst.lake.record import dictionary_path
-from alumicatalyst.log import get_logger
 from alumicatalyst.sources.stored_files import Files
 from alumicatalyst.sources.stored_reader import StoredReader
 from alumicatalyst.sources.stored_seals import read
@@ -28,8 +27,6 @@ if TYPE_CHECKING:
     from alumicatalyst.sources.stored_seals import Seals
 
 _EXPIRED: Final = "expired/"
-
-_log = get_logger(__name__)
 
 
 class StoredSource:
@@ -75,9 +72,6 @@ class StoredSource:
             self._refuse_units(dictionary)
         self._files = Files(lake)
         self._readers: list[StoredReader] = []
-        losses = sum(len(each.losses) for each in self.seals.values())
-        if losses:
-            _log.warning("losses of state are not repeated", losses=losses)
 
     def partitions(self) -> list[str]:
         """Return the identities of the partitions, which are those of the lake."""
@@ -97,8 +91,18 @@ class StoredSource:
 
     @property
     def rows(self) -> int:
-        """Readings, rejected ones among them, that are stored in all partitions."""
-        return sum(int((each.rows["readings"] + each.rows["rejected"]).sum()) for each in self.seals.values())
+        """Readings, rejected ones among them, that the open partitions had to bring when they were opened."""
+        return sum(reader.rows for reader in self._readers)
+
+    @property
+    def losses(self) -> int:
+        """Losses of state that the lake accepted; a replay loses nothing there."""
+        return sum(len(each.losses) for each in self.seals.values())
+
+    @property
+    def first_dictionary(self) -> Dictionary:
+        """The dictionary that the lake's first partition began under."""
+        return self._dictionary(json.loads(self._journals[self._partitions[0]][0].body)["sha256"])
 
     @property
     def unsure(self) -> int:

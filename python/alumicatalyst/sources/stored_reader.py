@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from alumicatalyst.errors import LakeError
 from alumicatalyst.lake.tables import ROW_TABLES
@@ -56,6 +55,8 @@ class StoredReader:
         self._flushes = np.array(seals.flushes, np.int64)
         self._newest = np.maximum.accumulate(seals.newest)
         self._batches = self._read()
+        begin = int(np.searchsorted(seals.last, after, side="right"))
+        self.rows = int((seals.rows["readings"] + seals.rows["rejected"])[begin:].sum())
         self.unsure = 0
         self.finished = False
         self.queued = 0
@@ -184,15 +185,16 @@ class StoredReader:
         after, upto = self._before(at), int(self._seals.last[end - 1])
         own = {name: self._own(tables[name], after, upto) for name in ROW_TABLES}
         ends = self._seals.last[at:end]
-        for name in ROW_TABLES:
-            places = np.searchsorted(ends, own[name][0])
-            found = np.bincount(places, minlength=len(ends))
-            self._check(name, at, found)
         newest = np.full(len(ends), _NEVER)
-        for numbers, times in own.values():
+        for name, (numbers, times) in own.items():
+            places = np.searchsorted(ends, numbers) if len(ends) > 1 else np.zeros(len(numbers), np.int64)
+            self._check(name, at, np.bincount(places, minlength=len(ends)))
             # The rows of a flush carry partition time, which is to be found out.
-            brought = ~np.isin(numbers, self._flushes) if len(self._flushes) else slice(None)
-            np.maximum.at(newest, np.searchsorted(ends, numbers[brought]), times[brought])
+            told = np.where(np.isin(numbers, self._flushes), _NEVER, times) if name == "windows" else times
+            if len(ends) > 1:
+                np.maximum.at(newest, places, told)
+            else:
+                newest[0] = max(newest[0], told.max(initial=_NEVER))
         passed: dict[int, int | None] = {}
         for row in self._seals.journal:
             if after < row.after_sequence <= upto:
@@ -208,17 +210,17 @@ class StoredReader:
 
     def _own(self, batches: list[pa.RecordBatch], after: int, upto: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return sequence numbers and enqueued times of the partition's rows of a range."""
-        numbers, times = [], []
+        numbers, times = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
         for batch in batches:
             number = batch.column("sequence_number").to_numpy()
-            time = batch.column("enqueued_time").cast(pa.int64()).to_numpy()
-            chosen = (number > after) & (number <= upto)
-            partitions = pc.equal(batch.column("partition"), self._seals.partition)
-            chosen &= partitions.to_numpy(zero_copy_only=False).astype(bool)
-            numbers.append(number[chosen])
-            times.append(time[chosen])
-        none = np.zeros(0, np.int64)
-        return np.concatenate([none, *numbers]), np.concatenate([none, *times])
+            time = batch.column("enqueued_time").view(pa.int64()).to_numpy()
+            chosen = _of(batch, self._seals.partition)
+            if len(number) and (number.min() <= after or number.max() > upto):
+                within = (number > after) & (number <= upto)
+                chosen = within if chosen is None else chosen & within
+            numbers.append(number if chosen is None else number[chosen])
+            times.append(time if chosen is None else time[chosen])
+        return np.concatenate(numbers), np.concatenate(times)
 
     def _check(self, name: str, at: int, found: NDArray[np.int64]) -> None:
         sealed = self._seals.rows[name][at : at + len(found)]
@@ -277,7 +279,8 @@ class _Spill:
         """Put rows where their ranges are."""
         numbers = rows.column("sequence_number").to_numpy()
         chosen = (numbers > self._after) & (numbers <= self._ends[-1])
-        chosen &= pc.equal(rows.column("partition"), self._partition).to_numpy(zero_copy_only=False).astype(bool)
+        own = _of(rows, self._partition)
+        chosen = chosen if own is None else chosen & own
         places = np.searchsorted(self._ends, numbers)
         for place in np.unique(places[chosen]).tolist():
             self._writer(table, place, rows.schema).write_batch(
@@ -308,6 +311,17 @@ class _Spill:
                     found[name] = list(stream)
                 path.unlink()
         return found
+
+
+def _of(rows: pa.RecordBatch, partition: str) -> NDArray[np.bool_] | None:
+    """Return which rows are of a partition, None for all of them."""
+    column = rows.column("partition")
+    coded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+    names = coded.dictionary.to_pylist()
+    if names == [partition]:
+        return None
+    codes = coded.indices.to_numpy(zero_copy_only=False)
+    return np.asarray(codes == (names.index(partition) if partition in names else -1))
 
 
 def _text_schema(schema: pa.Schema) -> pa.Schema:
