@@ -152,10 +152,9 @@ def test_i7_a_count_that_does_not_go_on_from_the_one_before_is_wrong(site: Site)
     assert "and not on from the" in site.verify().wrong.first[0].what
 
 
-@pytest.mark.parametrize("table", ["alarms", "batches", "journal"])
-def test_i7_what_is_kept_for_ever_never_expires(site: Site, table: str) -> None:
-    forge(site, table, {})
+def test_i7_what_is_kept_for_ever_never_expires(site: Site) -> None:
+    for table in ("alarms", "batches", "journal"):
+        forge(site, table, {})
     site.sign()
-    assert "it says that rows have expired, and does something else" in {
-        each.what for each in site.verify().wrong.first
-    }
+    told = {each.table for each in site.verify().wrong.first if each.what.endswith("and does something else")}
+    assert told == {"alarms", "batches", "journal"}
