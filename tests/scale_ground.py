@@ -63,9 +63,16 @@ def wait_until(happened: Callable[[], object], children: Sequence[Child], what: 
 
 
 def wait_for_commits(children: Sequence[Child], times: int) -> None:
-    """Wait until each child has sealed so many flushes."""
-    for child in children:
-        wait_until(lambda child=child: Life(0, child.entries(), "").count("commit:batches") >= times, children, "flush")  # type: ignore[misc]
+    """Wait until each child has sealed so many flushes, or has nothing more to read."""
+
+    def have_committed() -> bool:
+        lives = [Life(0, child.entries(), "") for child in children]
+        return all(
+            life.count("commit:batches") >= times or any(entry["event"] == "quiet" for entry in life.diary)
+            for life in lives
+        )
+
+    wait_until(have_committed, children, "commits")
 
 
 def wait_for_all_rows(ground: Ground, children: Sequence[Child]) -> None:

@@ -134,15 +134,15 @@ STEPS = [
 
 
 def test_i5_partitions_are_dealt_anew_to_more_and_fewer_processes_in_mid_stream(tmp_path: Path, forks: Forks) -> None:
-    ground = Ground(tmp_path, logs_of(780, 5, 360), forks=forks)
+    ground = Ground(tmp_path, logs_of(780, 5, 420), forks=forks)
     for step in STEPS:
         points = [how if ":" in how else "" for _, how in step]
         children = [
-            ground.start(runner, point=point, quota=60, **share(at, len(step)))
+            ground.start(runner, point=point, quota=90, **share(at, len(step)))
             for at, ((runner, _), point) in enumerate(zip(step, points, strict=True))
         ]
         running = [child for child, point in zip(children, points, strict=True) if not point]
-        wait_for_commits(running, 3)
+        wait_for_commits(running, 2)
         for child, (_, how) in zip(children, step, strict=True):
             if how == "kill":
                 ground.bury(child)
