@@ -129,7 +129,8 @@ class LocalStore:
 
     def delete(self, path: str) -> None:
         """Remove an object; one that is gone already is no error."""
-        (self._root / path).unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            disk.unlink(self._root / path)
 
     def sync(self, path: str) -> None:
         """Sync a file and its directory; nothing happens if another process has removed it since."""
