@@ -133,6 +133,11 @@ def test_a_day_that_grows_waits_for_some_files_and_a_large_file_for_more_than_a_
     assert sizes([action(49, at=0), action(7, at=1)]) == [[49, 7]]
 
 
+def test_a_job_opens_a_bounded_number_of_files() -> None:
+    found = sizes([action(0, at=at) for at in range(1_001)])
+    assert [len(each) for each in found] == [500, 500]
+
+
 def test_days_are_never_mixed() -> None:
     files = [action(1, f"2026-01-0{day}", at) for at, day in itertools.product(range(2), (1, 2, 3))]
     assert sizes(files, today="2026-02-01") == [[1, 1]] * 3

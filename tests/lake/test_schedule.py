@@ -29,7 +29,10 @@ def grown(lake: Lake) -> Lake:
 
 def schedule(lake: Lake, signed: Any = lambda _: None, **options: Any) -> Schedule:
     return Schedule(
-        lambda: Lake.open(lake.store.root, create=False), signed, LIMITS, **{"interval_s": 3_600.0} | options
+        lambda closed: Lake.open(lake.store.root, draining=closed, create=False),
+        signed,
+        LIMITS,
+        **{"interval_s": 3_600.0} | options,
     )
 
 

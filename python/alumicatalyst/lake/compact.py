@@ -43,6 +43,9 @@ OPERATION: Final = "OPTIMIZE"
 FILES_MIN: Final = 8
 """Small files of a day that still grows are left until there are so many: each round writes its rows again."""
 
+FILES_MAX: Final = 500
+"""Files that one job opens at most; what becomes of several such jobs is compacted in its turn."""
+
 _MEGABYTE: Final = 1_000_000
 # A large file is not written again for a few rows that came late.
 _GAIN_MIN: Final = 8
@@ -179,7 +182,7 @@ def _portions(files: Sequence[dict[str, Any]], target_bytes: int) -> list[list[d
     portions: list[list[dict[str, Any]]] = []
     size = target_bytes + 1
     for each in files:
-        if size + int(each["size"]) > target_bytes:
+        if size + int(each["size"]) > target_bytes or len(portions[-1]) == FILES_MAX:
             portions.append([])
             size = 0
         portions[-1].append(each)

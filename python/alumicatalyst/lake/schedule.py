@@ -32,7 +32,7 @@ class Schedule:
     """Runs maintenance every so often, on a thread of its own, until it is closed.
 
     Args:
-        open_lake: Opens the lake anew, for handles of its own.
+        open_lake: Opens the lake anew, for handles of its own; given what says that nothing shall be tried for long.
         signed: Returns the last version of each table that the ledger has signed, given the lake.
         limits: How much and how long.
         interval_s: Seconds from the end of one round to the next; the first comes after one interval, too.
@@ -45,7 +45,7 @@ class Schedule:
 
     def __init__(
         self,
-        open_lake: Callable[[], Lake],
+        open_lake: Callable[[Callable[[], bool]], Lake],
         signed: Callable[[Lake], Mapping[str, int] | None],
         limits: Limits,
         *,
@@ -72,7 +72,9 @@ class Schedule:
             return cursor(lake, Place.of(settings.ledger).folder)
 
         return cls(
-            lambda: Lake.open(settings.lake.uri, credential=settings.lake.credential, create=False),
+            lambda closed: Lake.open(
+                settings.lake.uri, credential=settings.lake.credential, draining=closed, create=False
+            ),
             signed,
             Limits.of(settings.maintenance),
             interval_s=settings.maintenance.interval_s,
@@ -106,7 +108,7 @@ class Schedule:
         """Do what is due, unless another process is at it; a failure is told, and the next round tries again."""
         started = time.monotonic()
         try:
-            lake = self._open_lake()
+            lake = self._open_lake(self._closed.is_set)
             lease = Lease(lake)
             with self._lock:
                 self._lease = lease
