@@ -33,6 +33,7 @@ impl Stored {
         upto: i64,
     ) -> Result<StoredRows, Error> {
         let mut rows = StoredRows::new(passed);
+        rows.reserve(self.readings.iter().map(RecordBatch::num_rows).sum());
         for batch in &self.readings {
             readings(partition, batch, after, upto, &mut rows)?;
         }

@@ -41,6 +41,18 @@ impl StoredRows {
         Self { passed, ..Self::default() }
     }
 
+    /// Makes room for so many readings.
+    pub fn reserve(&mut self, readings: usize) {
+        self.sequence_number.reserve(readings);
+        self.item.reserve(readings);
+        self.enqueued_time.reserve(readings);
+        self.device.reserve(readings);
+        self.metric.reserve(readings);
+        self.event_time.reserve(readings);
+        self.value.reserve(readings);
+        self.quality.reserve(readings);
+    }
+
     /// The id of a device's or metric's name, for the partition whose vocabulary this is.
     pub fn name(&mut self, names: &Names, name: &str) -> u32 {
         if let Some(id) = names.get(name).or_else(|| self.fresh_ids.get(name).copied()) {
@@ -52,30 +64,36 @@ impl StoredRows {
         id
     }
 
-    /// The numbers of the readings in the order of the log.
-    fn order(&self) -> Vec<u32> {
-        let mut keyed: Vec<(i64, u32)> = self.sequence_number.iter().copied().zip(0..).collect();
-        sort(&mut keyed);
-        let mut order: Vec<u32> = keyed.iter().map(|(_, row)| *row).collect();
-        let item = |row: &u32| self.item[*row as usize];
-        let mut start = 0;
-        for envelope in keyed.chunk_by(|one, next| one.0 == next.0) {
-            let rows = &mut order[start..start + envelope.len()];
-            if !rows.is_sorted_by_key(item) {
-                rows.sort_unstable_by_key(item);
-            }
-            start += envelope.len();
+    /// The readings in the order of the log: their keys, and their rows.
+    fn order(&self) -> Order {
+        let (least, most) = span(&self.sequence_number);
+        let items = u64::from(self.item.iter().copied().max().unwrap_or_default().max(0).unsigned_abs());
+        let bits = u64::BITS - items.leading_zeros();
+        let negative = self.item.iter().any(|item| *item < 0);
+        let range = most.wrapping_sub(least) as u64;
+        if negative || range.leading_zeros() < bits {
+            // Numbers too far apart for one key; no log of a hub has such.
+            let mut rows: Vec<u32> = (0..self.value.len() as u32).collect();
+            rows.sort_by_key(|row| (self.sequence_number[*row as usize], self.item[*row as usize]));
+            let at = |row: &u32| (self.sequence_number[*row as usize], self.item[*row as usize]);
+            return Order { places: rows.iter().map(at).collect(), rows };
         }
-        order
+        let key = |(number, item): (&i64, &i32)| ((number.wrapping_sub(least) as u64) << bits) | *item as u64;
+        let keys = self.sequence_number.iter().zip(&self.item).map(key);
+        let keyed = sorted(keys.zip(0..).collect(), (range << bits) | items);
+        let place = |key: u64| (least.wrapping_add((key >> bits) as i64), (key & ((1 << bits) - 1)) as i32);
+        Order {
+            places: keyed.iter().map(|(key, _)| place(*key)).collect(),
+            rows: keyed.iter().map(|(_, row)| *row).collect(),
+        }
     }
 
     /// Every envelope above a sequence number once, in order: number and enqueued time.
-    fn envelopes(&self, order: &[u32], after: i64) -> Vec<(i64, i64)> {
+    fn envelopes(&self, order: &Order, after: i64) -> Vec<(i64, i64)> {
         let mut envelopes: Vec<(i64, i64)> = Vec::new();
-        for row in order {
-            let row = *row as usize;
-            if envelopes.last().is_none_or(|(last, _)| *last != self.sequence_number[row]) {
-                envelopes.push((self.sequence_number[row], self.enqueued_time[row]));
+        for ((number, _), row) in order.places.iter().zip(&order.rows) {
+            if envelopes.last().is_none_or(|(last, _)| last != number) {
+                envelopes.push((*number, self.enqueued_time[*row as usize]));
             }
         }
         envelopes.extend(self.rejected.iter().map(|row| (row.cause.sequence_number, row.cause.enqueued_time)));
@@ -138,57 +156,37 @@ impl Partition {
         };
         self.skip.clear();
         self.skip.resize(sequence_numbers.len(), false);
-        // Where readings move up over refused ones, these are what tells what was refused.
-        let told = (self.decoded.value.clone(), self.decoded.quality.clone());
         self.catalog.take_canonical(true);
         let mut output = self.analyse(&batch);
         self.catalog.take_canonical(false);
-        self.tell_refused(&mut output, &sequence_numbers, &told);
+        tell_refused(&mut output, &rows, &order);
         carry_over(&mut output, rows.rejected);
         Ok(output)
     }
 
     /// Puts the readings where the decoder would have put them.
-    fn gather(&mut self, rows: &mut StoredRows, order: &[u32], envelopes: &[(i64, i64)]) {
+    fn gather(&mut self, rows: &mut StoredRows, order: &Order, envelopes: &[(i64, i64)]) {
         fn pick<T: Copy>(to: &mut Vec<T>, from: &[T], order: &[u32]) {
             to.extend(order.iter().map(|row| from[*row as usize]));
         }
         let decoded = &mut self.decoded;
         decoded.clear();
         let mut envelope = 0;
-        for row in order {
-            let number = rows.sequence_number[*row as usize];
-            while envelopes[envelope].0 < number {
+        for (number, item) in &order.places {
+            while envelopes[envelope].0 < *number {
                 envelope += 1;
             }
             decoded.envelope.push(envelope as u32);
+            decoded.item.push(*item);
         }
-        pick(&mut decoded.item, &rows.item, order);
-        pick(&mut decoded.device, &rows.device, order);
-        pick(&mut decoded.metric, &rows.metric, order);
-        pick(&mut decoded.event_time, &rows.event_time, order);
-        pick(&mut decoded.value, &rows.value, order);
-        pick(&mut decoded.quality, &rows.quality, order);
-        decoded.start.resize(order.len(), 0);
-        decoded.end.resize(order.len(), 0);
+        pick(&mut decoded.device, &rows.device, &order.rows);
+        pick(&mut decoded.metric, &rows.metric, &order.rows);
+        pick(&mut decoded.event_time, &rows.event_time, &order.rows);
+        pick(&mut decoded.value, &rows.value, &order.rows);
+        pick(&mut decoded.quality, &rows.quality, &order.rows);
+        decoded.start.resize(order.rows.len(), 0);
+        decoded.end.resize(order.rows.len(), 0);
         decoded.fresh = std::mem::take(&mut rows.fresh);
-    }
-
-    /// Gives readings that the dictionary refuses a body: there is none of theirs any more.
-    fn tell_refused(&self, output: &mut Output, sequence_numbers: &[i64], told: &(Vec<f64>, Vec<i16>)) {
-        let mut at = 0;
-        for row in &mut output.rejected {
-            let cause = |at: usize| (sequence_numbers[self.decoded.envelope[at] as usize], self.decoded.item[at]);
-            while cause(at) < (row.cause.sequence_number, row.cause.item) {
-                at += 1;
-            }
-            let body = text(row, told.0[at], told.1[at]);
-            row.body_bytes = body.len() as i64;
-            row.body = body.into_bytes();
-            row.body.truncate(REJECTED_READING_BYTES_MAX);
-            row.detail = Cow::Owned(format!("{}, of a stored reading", row.detail));
-            row.at = None;
-        }
     }
 
     /// The vocabulary that the names of stored rows are looked up in.
@@ -226,21 +224,30 @@ fn carry_over(output: &mut Output, carried: Vec<RejectedRow>) {
         .sort_by_key(|RejectedRow { cause: Cause { sequence_number, item, .. }, .. }| (*sequence_number, *item));
 }
 
-/// Sorts by the first, keeping the order of what is equal: digit by digit, of which a few differ among neighbours.
-fn sort(keyed: &mut Vec<(i64, u32)>) {
+/// Readings in the order of the log.
+struct Order {
+    /// Sequence number and item.
+    places: Vec<(i64, i32)>,
+    /// Where they stand in the columns.
+    rows: Vec<u32>,
+}
+
+fn span(numbers: &[i64]) -> (i64, i64) {
+    numbers.iter().fold((i64::MAX, i64::MIN), |(least, most), number| (least.min(*number), most.max(*number)))
+}
+
+/// Sorts by keys of which none is above `most`, digit by digit; rows of one key keep their order.
+fn sorted(mut from: Vec<(u64, u32)>, most: u64) -> Vec<(u64, u32)> {
     const BITS: u32 = 11;
-    if keyed.is_sorted_by_key(|(number, _)| *number) {
-        return;
+    if from.is_sorted_by_key(|(key, _)| *key) {
+        return from;
     }
-    let least = keyed.iter().map(|(number, _)| *number).min().unwrap_or_default();
-    let digit = |number: i64, shift: u32| (number.wrapping_sub(least) as u64 >> shift) as usize & ((1 << BITS) - 1);
-    let most = keyed.iter().map(|(number, _)| number.wrapping_sub(least) as u64).max().unwrap_or_default();
-    let mut from = std::mem::take(keyed);
+    let digit = |key: u64, shift: u32| (key >> shift) as usize & ((1 << BITS) - 1);
     let mut to = vec![(0, 0); from.len()];
     for shift in (0..u64::BITS - most.leading_zeros()).step_by(BITS as usize) {
         let mut next = vec![0_u32; (1 << BITS) + 1];
-        for (number, _) in &from {
-            next[digit(*number, shift) + 1] += 1;
+        for (key, _) in &from {
+            next[digit(*key, shift) + 1] += 1;
         }
         if next.iter().any(|count| *count as usize == from.len()) {
             continue;
@@ -255,7 +262,24 @@ fn sort(keyed: &mut Vec<(i64, u32)>) {
         }
         std::mem::swap(&mut from, &mut to);
     }
-    *keyed = from;
+    from
+}
+
+/// Gives readings that the dictionary refuses a body: there is none of theirs any more.
+fn tell_refused(output: &mut Output, rows: &StoredRows, order: &Order) {
+    let mut at = 0;
+    for row in &mut output.rejected {
+        while order.places[at] < (row.cause.sequence_number, row.cause.item) {
+            at += 1;
+        }
+        let from = order.rows[at] as usize;
+        let body = text(row, rows.value[from], rows.quality[from]);
+        row.body_bytes = body.len() as i64;
+        row.body = body.into_bytes();
+        row.body.truncate(REJECTED_READING_BYTES_MAX);
+        row.detail = Cow::Owned(format!("{}, of a stored reading", row.detail));
+        row.at = None;
+    }
 }
 
 #[cfg(test)]
@@ -265,14 +289,20 @@ mod tests {
 
     proptest! {
         #[test]
-        fn rows_are_sorted_and_keep_their_order(
-            numbers in prop::collection::vec(prop_oneof![0..20_i64, 0..i64::MAX, (0..9_i64).prop_map(|n| n << 40)], 0..200)
+        fn readings_come_in_the_order_of_the_log(
+            rows in prop::collection::vec(
+                (prop_oneof![0..20_i64, 0..i64::MAX, (0..9_i64).prop_map(|n| n << 40)], prop_oneof![0..5, 0..1 << 20]),
+                0..200,
+            )
         ) {
-            let mut keyed: Vec<(i64, u32)> = numbers.iter().copied().zip(0..).collect();
-            let mut expected = keyed.clone();
-            expected.sort_by_key(|(number, _)| *number);
-            sort(&mut keyed);
-            prop_assert_eq!(keyed, expected);
+            let (sequence_number, item): (Vec<i64>, Vec<i32>) = rows.iter().copied().unzip();
+            let value = vec![0.0; rows.len()];
+            let stored = StoredRows { sequence_number, item, value, ..StoredRows::default() };
+            let mut expected: Vec<(i64, i32, u32)> = rows.iter().zip(0..).map(|((n, i), at)| (*n, *i, at)).collect();
+            expected.sort_unstable();
+            let order = stored.order();
+            let found: Vec<_> = order.places.iter().zip(&order.rows).map(|((n, i), row)| (*n, *i, *row)).collect();
+            prop_assert_eq!(found, expected);
         }
     }
 }
