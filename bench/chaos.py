@@ -176,7 +176,7 @@ def earlier() -> tuple[list[dict[str, Any]], int | None]:
 def play(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Play one round in this process."""
     from bench.chaos_plan import draw
-    from bench.chaos_round import Round
+    from bench.chaos_round import play as play_round
 
     plan = draw(arguments.seed, arguments.store, arguments.round_kills)
     kills = folder / "kills"
@@ -184,7 +184,7 @@ def play(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     def note(count: int) -> None:
         kills.write_text(str(count))
 
-    result = Round(plan, folder, note).run().as_dict()
+    result = play_round(plan, folder, note).as_dict()
     (folder / "result.json").write_text(json.dumps(result))
     return result
 

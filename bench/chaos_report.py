@@ -37,6 +37,7 @@ def table(rounds: Sequence[dict[str, Any]]) -> str:
     for name in ("ledger", "api"):
         beside = [(each["store"], each.get("beside", {}).get(name, 0)) for each in rounds]
         text.append(_sums(f"kills of the {name} beside", beside))
+    text.append(_sums("processor seconds", [(each["store"], each.get("cpu_s", 0)) for each in rounds]))
     text.append(_sums("minutes of rounds", [(each["store"], each.get("seconds", 0) / 60) for each in rounds]))
     after, again = sum(kill["commits"] > 0 for _, kill in kills), sum(kill["replays"] > 0 for _, kill in kills)
     wrong = [f"{each['store']} {each['seed']}" for each in rounds if each["violation"]]
