@@ -113,7 +113,7 @@ def captured(folder: Path, logs: dict[str, list[Envelope]], size: int = 50) -> l
 
 def replay(paths: Sequence[Path], into: Path, **given: Any) -> CaptureSource:
     source = CaptureSource(paths, dictionary(), **{"incarnation": "1", "batch_envelopes_max": 33, **given})
-    wanted = {"flush_rows_max": 100, "flush_interval_s": 3600.0}
+    wanted: dict[str, Any] = {"flush_rows_max": 100, "flush_interval_s": 3600.0}
     run_loop(Pipeline(source, dictionary(), Lake.open(f"file:{into}"), **wanted))
     return source
 

@@ -53,7 +53,7 @@ class StoredSource:
         accept_missing: bool = False,
     ) -> None:
         self._lake, self._new = lake, dictionary
-        known = journal.partitions(lake.table("journal"))
+        self.known = known = journal.partitions(lake.table("journal"))
         unknown = [each for each in partitions if each not in known]
         if unknown or not known:
             raise InputError(
@@ -250,7 +250,7 @@ def check_target(source: StoredSource, into: Lake) -> None:
     same = sorted(each for each, identity in source.input()["lake"].items() if found.get(each) == identity)
     if same:
         raise InputError(f"couldn't replay a lake into itself: {into.store.root} holds the log of {same[0]}; {remedy}")
-    foreign = sorted(found.keys() - source.input()["lake"].keys())
+    foreign = sorted(found.keys() - set(source.known))
     marks = into.table("batches").refresh()
     for each in sorted(found.keys() - set(foreign)):
         replayed = any("input" in json.loads(row.body) for row in journal.read(into.table("journal"), each))
