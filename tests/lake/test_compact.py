@@ -306,7 +306,7 @@ def run_all(folder: Path, steps: list[tuple[str, str | None, int, bool]]) -> Non
             upkeep.DEEDS[deed](lake)
 
     for deed, other, at, after in steps:
-        act = None if other is None else lambda other=other: do(other, Lake.open(str(folder)))  # type: ignore[misc]
+        act = None if other is None else lambda other=other: do(other, Lake.open(str(folder)))
         store = Hooked(LocalStore(folder), at, act, after=after)
         upkeep.survive(lambda deed=deed, store=store: do(deed, upkeep.open_hooked(folder, store)))  # type: ignore[misc]
         lake = Lake.open(str(folder))

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from pathlib import Path
 
+import polars as pl
 import pytest
 
 from alumicatalyst.errors import ClaimLost
 from alumicatalyst.lake import Lake
 from alumicatalyst.lake.compact import compact
 from alumicatalyst.lake.lease import Holder, Lease, Stopped, holder
+from alumicatalyst.lake.store import LocalStore
 from alumicatalyst.lake.trim import trim
 from alumicatalyst.lake.vacuum import vacuum
 from tests.lake import plant, upkeep
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from tests.lake.upkeep import Hooked
 
 
 def test_a_second_process_is_told_who_is_at_it_and_since_when(lake: Lake) -> None:
@@ -128,3 +129,39 @@ def test_the_lake_is_none_the_worse_for_leases(lake: Lake) -> None:
         upkeep.squeeze(lake, lease=lease)
     plant.run(Lake.open(lake.store.root), 20, flush_every=3)
     plant.assert_exact(lake, 20)
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_i5_a_kill_at_any_write_under_the_lease_leaves_it_to_the_next_process(tmp_path: Path, after: bool) -> None:
+    ready = tmp_path / "ready"
+    plant.run(Lake.open(str(ready)), 12, flush_every=3)
+    for at in itertools.count():
+        folder = upkeep.copy(ready, tmp_path / "lake")
+        store = Hooked(LocalStore(folder), at, upkeep.kill, after=after)
+
+        def work(folder: Path = folder, store: Hooked = store) -> None:
+            lake = upkeep.open_hooked(folder, store)
+            with Lease(lake) as lease:
+                upkeep.squeeze(lake, lease=lease)
+
+        ended = upkeep.survive(work)
+        lake = Lake.open(str(folder))
+        with Lease(lake, expires_s=0) as lease:
+            upkeep.squeeze(lake, lease=lease)
+            upkeep.sweep(lake, lease=lease)
+        plant.assert_exact(lake, 12)
+        upkeep.assert_whole(lake)
+        if ended:
+            break
+    assert at > 3
+
+
+def test_a_lake_in_a_folder_whose_name_is_a_pattern_is_compacted(tmp_path: Path) -> None:
+    lake = Lake.open(str(tmp_path / "a[1]*{b}?"))
+    plant.run(lake, 12, flush_every=3)
+    with Lease(lake) as lease:
+        (done,) = compact(lake, lease, ["readings"], files_min=2)
+    assert done.files_after == 1
+    files = [Path(lake.store.root, "readings", each) for each in lake.table("readings").files()]
+    found = pl.concat(pl.read_parquet(each.read_bytes()) for each in files)
+    assert found.height == len(plant.undisturbed(12)["readings"])

@@ -86,6 +86,10 @@ class NoLease:
         yield
 
 
+def unleased() -> Any:
+    return NoLease()
+
+
 def open_hooked(folder: Path, store: Store | None = None) -> Lake:
     """Open a lake through a store."""
     lake = Lake.open(str(folder))
@@ -100,15 +104,15 @@ def copy(folder: Path, to: Path) -> Path:
 
 
 def squeeze(lake: Lake, names: Sequence[str] = NAMES, lease: Any = None) -> None:
-    compact(lake, lease or NoLease(), names, files_min=2)
+    compact(lake, lease or unleased(), names, files_min=2)
 
 
 def sweep(lake: Lake, names: Sequence[str] = NAMES, signed: dict[str, int] | None = None, lease: Any = None) -> None:
-    vacuum(lake, lease or NoLease(), names, signed=signed, days=0)
+    vacuum(lake, lease or unleased(), names, signed=signed, days=0)
 
 
 def cut(lake: Lake, names: Sequence[str] = NAMES, signed: dict[str, int] | None = None, lease: Any = None) -> None:
-    trim(lake, lease or NoLease(), names, signed=signed, days=0, age_s_min=0)
+    trim(lake, lease or unleased(), names, signed=signed, days=0, age_s_min=0)
 
 
 DEEDS: dict[str, Callable[[Lake], None]] = {"compact": squeeze, "vacuum": sweep, "trim": cut}
