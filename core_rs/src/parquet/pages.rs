@@ -192,9 +192,11 @@ impl<'a, 'b> Chunk<'a, 'b> {
                 }
                 extremes = Some((least, greatest));
             }
-            let few = if way == Way::Steps { None } else { self.few(&values, &mut entries, way) };
+            let few = if way == Way::Steps || values.is_empty() { None } else { self.few(&values, &mut entries, way) };
             let mut body = page.levels();
             let encoding = match few {
+                // A page of indexes needs a dictionary.
+                _ if values.is_empty() => PLAIN,
                 Some(found) => {
                     write_indexes(&found, entries.values.len(), &mut body);
                     RLE_DICTIONARY
@@ -254,6 +256,10 @@ impl<'a, 'b> Chunk<'a, 'b> {
             names.iter().zip(&places).filter(|(_, place)| **place == 0).map(|(name, _)| *name).collect();
         let used_places = places.iter_mut().filter(|place| **place == 0);
         used_places.enumerate().for_each(|(at, place)| *place = at as u32);
+        if used.is_empty() {
+            self.page(rows, PLAIN, &rows.levels());
+            return;
+        }
         for page in rows.pages() {
             let found: Vec<u32> = page.of(codes).iter().map(|code| places[*code as usize]).collect();
             let mut body = page.levels();
