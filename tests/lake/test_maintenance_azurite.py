@@ -48,7 +48,7 @@ def test_i5_maintenance_through_abfss_loses_and_doubles_nothing(azurite: Azurite
             Lease(reopen())
         assert lease.now_s() > 1_600_000_000
         upkeep.sweep(lake, lease=lease)
-        done = trim(lake, lease, ["readings"], signed=None, days=0, age_s_min=0)
+        done = trim(lake, lease, ["readings"], signed=None, days=0, age_s_min=0, known_s=0)
     assert done[0].commits == 14
     assert upkeep.rows(reopen()) == before
     upkeep.assert_whole(reopen())

@@ -43,7 +43,7 @@ def lake(grown: Path, tmp_path: Path) -> Lake:
 
 def run(lake: Lake, **options: Any) -> Trimmed:
     lease: Any = NoLease(options.pop("clock_s", None))
-    (found,) = trim(lake, lease, ["readings"], **{"signed": None, "days": 0, "age_s_min": 0} | options)
+    (found,) = trim(lake, lease, ["readings"], **{"signed": None, "days": 0, "age_s_min": 0, "known_s": 0} | options)
     return found
 
 
@@ -101,7 +101,7 @@ def test_a_log_without_a_checkpoint_stays_as_it_is(lake: Lake) -> None:
 
 def test_a_dry_run_changes_nothing_and_tells_what_would_move(lake: Lake) -> None:
     before = list(lake.store.list(""))
-    (told,) = trim(lake, None, ["readings"], signed=None, days=0, age_s_min=0)
+    (told,) = trim(lake, None, ["readings"], signed=None, days=0, age_s_min=0, known_s=0)
     assert list(lake.store.list("")) == before
     assert told == run(lake)
 
@@ -182,3 +182,26 @@ def test_archives_are_the_same_bytes_for_the_same_commits() -> None:
     path = archive.path_of("readings", 3, 4)
     assert archive.encode(found) == archive.encode(dict(reversed(found.items())))
     assert archive.decode(archive.encode(found), path) == found
+
+
+def test_i5_commits_are_deleted_only_when_writers_have_had_to_look_again(lake: Lake) -> None:
+    """However old a clock that jumped makes them seem: what is waited for is time that passes."""
+    from alumicatalyst.lake import table
+
+    waited: list[tuple[float, list[int]]] = []
+
+    class Waiting(NoLease):
+        def wait(self, seconds: float) -> None:
+            waited.append((seconds, in_log(lake)))
+
+    lease: Any = Waiting(time.time() + 400 * DAY_S)
+    before = in_log(lake)
+    begun = time.monotonic()
+    (done,) = trim(lake, lease, ["readings"], signed=None)
+    ((seconds, there),) = waited
+    assert seconds + (time.monotonic() - begun) > table.LOOK_S_MAX
+    assert there == before
+    assert done.commits == 29
+    # All of them were in the archive by then, as a kill in between would leave them.
+    (again,) = trim(lake, lease, ["readings"], signed=None)
+    assert (again.commits, len(waited)) == (0, 1)

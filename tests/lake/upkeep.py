@@ -73,6 +73,8 @@ class NoLease:
 
     def check_on(self, snapshot: Any) -> None: ...
 
+    def wait(self, seconds: float) -> None: ...
+
     def transactions(self) -> dict[str, int]:
         return {"claim/maintenance": self.number}
 
@@ -112,7 +114,7 @@ def sweep(lake: Lake, names: Sequence[str] = NAMES, signed: dict[str, int] | Non
 
 
 def cut(lake: Lake, names: Sequence[str] = NAMES, signed: dict[str, int] | None = None, lease: Any = None) -> None:
-    trim(lake, lease or unleased(), names, signed=signed, days=0, age_s_min=0)
+    trim(lake, lease or unleased(), names, signed=signed, days=0, age_s_min=0, known_s=0)
 
 
 DEEDS: dict[str, Callable[[Lake], None]] = {"compact": squeeze, "vacuum": sweep, "trim": cut}

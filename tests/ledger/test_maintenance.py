@@ -270,7 +270,7 @@ def test_a_new_ledger_begins_with_the_archive(site: Site) -> None:
     """Of a lake that was trimmed without one."""
     lake = lake_of(site)
     with Lease(lake) as lease:
-        trim(lake, lease, tables.SPECS, signed=None, days=0, age_s_min=0)
+        trim(lake, lease, tables.SPECS, signed=None, days=0, age_s_min=0, known_s=0)
     shutil.rmtree(site.log)
     site.place.kept.unlink()
     assert site.sign() > 0

@@ -177,6 +177,16 @@ class Lease:
             raise Stopped
         self._check_lost()
 
+    def wait(self, seconds: float) -> None:
+        """Wait, and see that the work may go on.
+
+        Raises:
+            Stopped: It shall end.
+            ClaimLost: The lease is known to be lost.
+        """
+        self._stopped.wait(seconds)
+        self.check()
+
     def check_on(self, snapshot: Snapshot) -> None:
         """Raise ClaimLost if a successor has committed: the fence of a holder that slept."""
         found = snapshot.claim(WHAT)

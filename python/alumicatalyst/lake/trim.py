@@ -3,9 +3,14 @@
 Readers begin at a Delta checkpoint, so what lies before it only makes listings long. It is what the ledger has signed,
 though, and stays: `_archive/<table>/<first>-<last>.zip` holds the commit files byte for byte (see `archive`).
 
-An archive is written and read back before the first of its commits is deleted, and commits go in the order of their
-versions. So a crash leaves every commit in one of the two places at least, the next run deletes what is in both, and a
-process that finds a version's commit in the log knows that none above it was trimmed, on which `Table.commit` relies.
+An archive is written and read back before the first of its commits is deleted, so a crash leaves every commit in one of
+the two places at least, and the next run deletes what is in both.
+
+A version that was trimmed is missing in the log, as one is that nobody has made yet, and a writer that slept must not
+take the one for the other. `Table.commit` believes its look at the log's end for `table.LOOK_S_MAX` seconds; after that
+it asks whether the version that it builds on is still there. So commits are deleted in the order of their versions, and
+only when they have been known to be there for longer than that: whoever looked before they were made, looks again. Both
+sides measure a time that passes, so that no clock that is wrong or jumps does harm; ages are a courtesy on top.
 """
 
 from __future__ import annotations
@@ -17,19 +22,22 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from alumicatalyst.errors import LakeError
-from alumicatalyst.lake import archive, checkpoint, log
+from alumicatalyst.lake import archive, checkpoint, log, table
 from alumicatalyst.lake.fault import reported
 from alumicatalyst.log import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from alumicatalyst.lake.lake import Lake
     from alumicatalyst.lake.lease import Lease
     from alumicatalyst.lake.store import Store
 
 AGE_S_MIN: Final = 3_600.0
-"""Nothing younger is touched, whatever the settings say: `table.LOOK_S_MAX` must be far below it."""
+"""Nothing younger is touched, whatever the settings say."""
+
+KNOWN_FACTOR: Final = 1.5
+"""How often `table.LOOK_S_MAX` a commit is known before it is deleted: clocks need not run equally fast."""
 
 CHECKPOINTS_KEPT: Final = 2
 """Delta checkpoints that stay, with all commits from the older on: the newest may be damaged."""
@@ -74,9 +82,12 @@ def trim(
     signed: Mapping[str, int] | None,
     days: float = 30,
     age_s_min: float = AGE_S_MIN,
+    known_s: float | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> list[Trimmed]:
     """Move commit files that are older than some days into archives, and delete Delta checkpoints but the newest.
+
+    Where there is something to move, it takes a minute and a half.
 
     Args:
         lake: The lake.
@@ -85,6 +96,7 @@ def trim(
         signed: The last version of each table that the ledger has signed; None without a ledger.
         days: Commits stay for so long, by their own time and by when the store has written them.
         age_s_min: Seconds that everything stays; for tests.
+        known_s: Seconds from when a commit was listed until it is deleted; for tests.
         say: Told what is being done.
 
     Raises:
@@ -94,65 +106,78 @@ def trim(
     """
     with reported("trim the logs"):
         now_s = time.time() if held is None else held.now_s()
-        done = []
+        runs = []
         for name in names:
             say(f"{name}: looking")
             last = None if signed is None else signed.get(name, -1)
-            run = _Run(lake.store, name, held, now_s, last, say)
-            done.append(run.do(max(age_s_min, days * _DAY_S), age_s_min))
-        return done
+            runs.append(_Run(lake.store, name, held, say))
+            runs[-1].prepare(last, now_s - max(age_s_min, days * _DAY_S))
+        listed_s = time.monotonic()
+        if held is not None and any(each.doomed for each in runs):
+            say("waiting until no writer can miss what is moved")
+            known_s = table.LOOK_S_MAX * KNOWN_FACTOR if known_s is None else known_s
+            held.wait(max(0.0, listed_s + known_s - time.monotonic()))
+        for each in runs:
+            each.delete(now_s - age_s_min)
+        return [each.report for each in runs]
 
 
 class _Run:
-    """The trimming of one table's log."""
+    """The trimming of one table's log.
 
-    def __init__(
-        self, store: Store, table: str, held: Lease | None, now_s: float, signed: int | None, say: Callable[[str], None]
-    ) -> None:
+    Attributes:
+        doomed: Versions in archives that are in the log still, in their order.
+        report: What was done.
+    """
+
+    def __init__(self, store: Store, name: str, held: Lease | None, say: Callable[[str], None]) -> None:
         self._store = store
-        self._table = table
+        self._table = name
         self._held = held
-        self._now_s = now_s
-        self._signed = signed
         self._say = say
         self._written: dict[int, float] = {}  # When the store has written each commit file.
         self._checkpoints: dict[int, float] = {}
-        for path, _, modified_s in store.modified(f"{table}/{log.FOLDER}"):
+        self.doomed: list[int] = []
+        self.report = Trimmed(name)
+        for path, _, modified_s in store.modified(f"{name}/{log.FOLDER}"):
             version, at = log.version_of(path), log.checkpoint_version_of(path)
             if version is not None:
                 self._written[version] = modified_s
             elif at is not None:
                 self._checkpoints[at] = modified_s
 
-    def do(self, age_s: float, checkpoint_age_s: float) -> Trimmed:
-        """Delete what an earlier run has archived already, archive what is old, and delete checkpoints."""
-        report = Trimmed(self._table)
+    def prepare(self, signed: int | None, before_s: float) -> None:
+        """Archive what is old; without a good checkpoint nothing may go."""
         kept = self._kept_checkpoints()
         if not kept:
-            return report
-        below = min(kept) if self._signed is None else min(*kept, self._signed)
-        self._settle(below, report)
-        while portion := self._portion(below, self._now_s - age_s):
-            self._archive(portion, report)
+            return
+        # Whoever opens the table from here on reads it, so it has to be readable.
+        path = log.checkpoint_path(self._table, kept[0])
+        checkpoint.decode(self._store.get(path), kept[0], path, log.LogState())
+        below = kept[0] if signed is None else min(kept[0], signed)
+        self._settle(below)
+        left = [version for version in sorted(self._written) if version < below and version not in self.doomed]
+        while portion := self._portion(left, before_s):
+            self._put(portion)
+            left = left[len(portion) :]
+
+    def delete(self, before_s: float) -> None:
+        """Delete what is archived from the log, oldest first, and the Delta checkpoints that nobody is pointed to."""
+        for version in self.doomed:
+            self._delete(log.commit_path(self._table, version))
+        kept = self._kept_checkpoints()
         for version in sorted(self._checkpoints):
-            if version < min(kept) and self._checkpoints[version] <= self._now_s - checkpoint_age_s:
+            if version < min(kept) and self._checkpoints[version] <= before_s:
                 self._delete(log.checkpoint_path(self._table, version))
-                report.checkpoints += 1
-        if report.commits and self._held is not None:
-            _log.info("log trimmed", table=self._table, commits=report.commits, archives=report.archives)
-        return report
+                self.report.checkpoints += 1
+        if self.report.commits and self._held is not None:
+            _log.info("log trimmed", table=self._table, commits=self.report.commits, archives=self.report.archives)
 
     def _kept_checkpoints(self) -> list[int]:
-        """Return the checkpoints that stay; without a good one nothing may go."""
-        kept = sorted(self._checkpoints)[-CHECKPOINTS_KEPT:]
-        if kept:
-            # Whoever opens the table from here on reads it, so it has to be readable.
-            path = log.checkpoint_path(self._table, kept[0])
-            checkpoint.decode(self._store.get(path), kept[0], path, log.LogState())
-        return kept
+        return sorted(self._checkpoints)[-CHECKPOINTS_KEPT:]
 
-    def _settle(self, below: int, report: Trimmed) -> None:
-        """Delete commits that are archived: what a crash has left, or a process that had slept for very long."""
+    def _settle(self, below: int) -> None:
+        """Find commits that are archived already: what a crash has left, or a process that had slept for very long."""
         archived = archive.Archive(self._store, self._table)
         for version in sorted(self._written):
             if version >= below or not archived.pieces or version > archived.pieces[-1].last:
@@ -168,9 +193,7 @@ class _Run:
                 _log.warning("a commit that came too late is set aside", table=self._table, version=version, file=name)
                 if self._held is not None:
                     self._store.put(f"{archive.FOLDER}/{self._table}/{name}", data)
-            self._remove(version)
-            report.commits += 1
-            report.bytes += len(data)
+            self._doom(version, data)
 
     def _known(self, archived: archive.Archive, version: int) -> bytes | None:
         """Return what an archive has of a commit that the log has too: nothing, if the archive is damaged."""
@@ -180,12 +203,12 @@ class _Run:
             _log.warning("commits are archived again", table=self._table, version=version, reason=str(error))
             return None
 
-    def _portion(self, below: int, before_s: float) -> dict[int, bytes]:
+    def _portion(self, left: Sequence[int], before_s: float) -> dict[int, bytes]:
         """Return the oldest commits that may go, as many as one archive takes."""
         portion: dict[int, bytes] = {}
         size = 0
-        for version in sorted(self._written):
-            if version >= below or self._written[version] > before_s or len(portion) >= ARCHIVE_COMMITS_MAX:
+        for version in left:
+            if self._written[version] > before_s or len(portion) >= ARCHIVE_COMMITS_MAX:
                 break
             if portion and version != max(portion) + 1:
                 raise LakeError(
@@ -199,7 +222,7 @@ class _Run:
             portion[version] = data
         return portion
 
-    def _archive(self, portion: dict[int, bytes], report: Trimmed) -> None:
+    def _put(self, portion: dict[int, bytes]) -> None:
         first, last = min(portion), max(portion)
         path = archive.path_of(self._table, first, last)
         self._say(f"{self._table}: commits {first:,} to {last:,}")
@@ -209,14 +232,13 @@ class _Run:
             if archive.decode(self._store.get(path), path) != portion:
                 raise LakeError(f"couldn't archive commits: {path} is not what was written; nothing was deleted")
         for version in sorted(portion):
-            self._remove(version)
-        report.commits += len(portion)
-        report.bytes += sum(map(len, portion.values()))
-        report.archives += 1
+            self._doom(version, portion[version])
+        self.report.archives += 1
 
-    def _remove(self, version: int) -> None:
-        self._delete(log.commit_path(self._table, version))
-        del self._written[version]
+    def _doom(self, version: int, data: bytes) -> None:
+        self.doomed.append(version)
+        self.report.commits += 1
+        self.report.bytes += len(data)
 
     def _delete(self, path: str) -> None:
         if self._held is not None:
