@@ -24,37 +24,30 @@ if TYPE_CHECKING:
 
 __all__ = ["azurite"]
 
-UNTIL = 24
+UNTIL = 20
 _numbers = itertools.count()
 
 TABLES = ("readings", "windows", "alarms", "rejected", "batches")
 COMMIT = r"_delta_log/\d{20}\.json"
 
 STEPS = {
-    "make a table": ("PUT", r"/windows/_delta_log/0{20}\.json"),
-    "claim the first table": ("PUT", r"/readings/_delta_log/0{19}1\.json"),
-    "claim another table": ("PUT", r"/batches/_delta_log/0{19}1\.json"),
-    "keep the dictionary": ("PUT", r"/_dictionaries/"),
-    "put a journal row": ("PUT", r"/journal/part-"),
-    "commit a journal row": ("PUT", rf"/journal/{COMMIT}"),
-    **{f"put {name}": ("PUT", rf"/{name}/date=[^/]*/part-") for name in TABLES},
+    "make the tables": ("PUT", r"/_delta_log/0{20}\.json"),
+    "claim": ("PUT", r"/_delta_log/0{19}1\.json"),
+    "write the first time": ("PUT", rf"/_dictionaries/|/journal/part-|/journal/_delta_log/\d{{19}}[1-9]|/_last_checkpoint"),
+    "put files": ("PUT", r"/date=[^/]*/part-"),
     # Behind the table's making and the claim.
-    **{f"commit {name}": ("PUT", rf"/{name}/_delta_log/\d{{19}}[2-9]\.json") for name in TABLES},
-    "put a state": ("PUT", r"/_state/"),
-    "remove a state": ("DELETE", r"/_state/"),
-    "list the states": ("GET", r"comp=list.*_state"),
-    "write a checkpoint": ("PUT", r"\.checkpoint\.parquet"),
-    "point to a checkpoint": ("PUT", r"/_last_checkpoint"),
-    "read a commit": ("GET", rf"/(readings|batches)/{COMMIT}"),
-    "read the journal": ("GET", r"/journal/part-"),
+    "commit": ("PUT", rf"/({'|'.join(TABLES)})/_delta_log/\d{{19}}[2-9]\.json"),
+    "keep states": ("PUT|DELETE", r"/_state/"),
+    "write checkpoints": ("PUT", r"\.checkpoint\.parquet"),
+    "look": ("GET|HEAD", rf"/({'|'.join(TABLES)})/{COMMIT}|_state"),
 }
+"""Steps of taking a partition and of a flush, by the requests that they make."""
 
 READS = {
-    "find a checkpoint": ("GET", r"/_last_checkpoint"),
-    "read a checkpoint": ("GET", r"\.checkpoint\.parquet"),
-    "read a commit": ("GET", rf"/(readings|batches)/{COMMIT}"),
-    "read a state": ("GET", r"/_state/.*\d{20}"),
-    "list the states": ("GET", r"comp=list.*_state"),
+    "find a checkpoint": ("GET", r"/_last_checkpoint|\.checkpoint\.parquet"),
+    "read commits": ("GET", rf"/{COMMIT}"),
+    "read the journal": ("GET|HEAD", r"/journal/part-|/_dictionaries/"),
+    "read states": ("GET|HEAD", r"_state"),
 }
 
 
@@ -67,7 +60,7 @@ def proxy(azurite: Azurite) -> Iterator[Faulty]:
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch, proxy: Faulty) -> Iterator[None]:
     # What a request may take is waited for in full by a service that says nothing.
-    monkeypatch.setattr(adls_client, "READ_S", 2)
+    monkeypatch.setattr(adls_client, "READ_S", 1)
     # Every table has some checkpoints within a few flushes.
     monkeypatch.setattr("alumicatalyst.lake.table.CHECKPOINT_INTERVAL", 3)
     yield
@@ -202,22 +195,22 @@ def test_a_large_object_goes_in_blocks_and_is_visible_whole_or_not_at_all(
 
 
 def faults_in_turn(method: str, pattern: str, faults: tuple[str, ...]) -> Callable[[Request], str | None]:
-    """Let the first request for every object that matches fail, each in the next way."""
+    """Let the first request for an object that matches fail, each in the next way, until all ways were had twice."""
     seen: set[str] = set()
-    turn = itertools.cycle(faults)
+    turn = iter(faults * 2)
 
     def rule(request: Request) -> str | None:
-        if request.method != method or not re.search(pattern, request.path) or request.path in seen:
+        if not re.fullmatch(method, request.method) or not re.search(pattern, request.path) or request.path in seen:
             return None
         seen.add(request.path)
-        return next(turn)
+        return next(turn, None)
 
     return rule
 
 
 def live(place: Place) -> int:
     """Run to the end, starting again after a clear error; return how many lives it took."""
-    for lives in range(1, 4):
+    for lives in range(1, 10):
         with suppress(LakeError):
             plant.run(place.open(), UNTIL, flush_every=5, state_every=1)
             return lives
@@ -232,8 +225,9 @@ def test_i5_rows_are_exact_whatever_fails_in_a_flush(
     at = list(STEPS).index(step) % len(faults)
     proxy.rule = faults_in_turn(*STEPS[step], faults[at:] + faults[:at])
     lives = live(place)
-    assert proxy.met
-    assert lives == 1 or step == "make a table"
+    assert len(proxy.met) >= 4
+    # To open a lake is tried once: who starts a process sees at once what is wrong.
+    assert lives == 1 or step in {"make the tables", "look"}
     plant.assert_exact(place.open(direct=True), UNTIL)
 
 
