@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import os
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -48,6 +50,13 @@ def test_a_lease_of_a_process_that_is_gone_expires(lake: Lake) -> None:
             gone.renew()
     with pytest.raises(ClaimLost):
         gone.check()
+
+
+def test_a_clock_that_was_set_back_keeps_nobody_out(lake: Lake) -> None:
+    gone = Lease(lake)
+    later = time.time() + 7_200
+    os.utime(Path(lake.store.root, "_lease", "maintenance", f"{gone.number:020d}"), (later, later))
+    assert Lease(lake).number == 2
 
 
 def test_of_several_that_ask_at_once_one_gets_it(lake: Lake) -> None:
