@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from alumicatalyst.errors import LakeError
-from alumicatalyst.lake import archive, checkpoint, log, schemas, tables
+from alumicatalyst.lake import archive, checkpoint, doctor_table, log, tables
 from alumicatalyst.lake.fault import first_line
 
 if TYPE_CHECKING:
@@ -108,13 +108,16 @@ class _Look:
         if newest >= 0:
             told = self._checkpoint(newest)
             if told is not None and state is not None and state.version == newest:
-                self._compare(newest, told, state)
+                path = log.checkpoint_path(self._name, newest)
+                for what in doctor_table.differences(told, state):
+                    self._say("checkpoint", f"{path}: {what}")
             state = told if told is not None else state
         if state is not None:
             state = self._read_on(state, top)
         if state is None:
             return found
-        self._judge(state)
+        for key, what in doctor_table.judge(self._spec, state):
+            self._say(key, what)
         found.state = state
         return found
 
@@ -239,58 +242,6 @@ class _Look:
                     named.add(action["path"])
                 state.take(kind, action)
 
-    def _compare(self, version: int, told: LogState, made: LogState) -> None:
-        """Compare a checkpoint with what the commits up to it make."""
-        path = log.checkpoint_path(self._name, version)
-        lacking, more = made.files.keys() - told.files.keys(), told.files.keys() - made.files.keys()
-        differing = [
-            *(f"it lacks {each}" for each in sorted(lacking)),
-            *(f"it has {each}, which no commit has in the table" for each in sorted(more)),
-            *(
-                f"it says something else of {each}"
-                for each in sorted(made.files.keys() & told.files.keys())
-                if _plain_add(made.files[each]) != _plain_add(told.files[each])
-            ),
-        ]
-        differing += [
-            f"its {kind} are not those of the commits"
-            for kind in ("transactions", "metadata", "protocol")
-            if _plain(getattr(made, kind)) != _plain(getattr(told, kind))
-        ]
-        for what in differing:
-            self._say("checkpoint", f"{path}: {what}")
-
-    # ------------------------------------------------------------------ what it says of the table
-
-    def _judge(self, state: LogState) -> None:
-        protocol = state.protocol
-        reader, writer = protocol.get("minReaderVersion", 1), protocol.get("minWriterVersion", 1)
-        if reader > log.READER_VERSION_MAX or writer > log.WRITER_VERSION_MAX:
-            self._say("protocol", f"{self._name} asks for reader {reader} and writer {writer}")
-        hidden = sum(each.get("deletionVector") is not None for each in state.files.values())
-        if hidden:
-            self._say("protocol", f"{self._name}: {hidden:,} files have rows hidden by deletion vectors")
-        configuration = state.metadata.get("configuration") or {}
-        wanted = {"delta.enableExpiredLogCleanup": "false", "delta.appendOnly": str(self._spec.append_only).lower()}
-        wanted |= {"delta.enableDeletionVectors": "false", "delta.columnMapping.mode": "none"}
-        for key, value in wanted.items():
-            # What a table does not say, it has by default: what it was not given.
-            found = configuration.get(key, {"delta.enableExpiredLogCleanup": "true"}.get(key, _DEFAULTS.get(key)))
-            if found != value:
-                self._say("properties", f"{self._name}: {key} is {found}, not {value}")
-        if state.metadata.get("partitionColumns") != self._spec.partition_by:
-            told = state.metadata.get("partitionColumns")
-            self._say("properties", f"{self._name}: it is partitioned by {told}, not by {self._spec.partition_by}")
-        try:
-            difference = schemas.difference(self._name, state.metadata)
-        except LakeError as error:
-            self._say("schema", str(error))
-            return
-        if difference.refusal:
-            self._say("schema", f"{self._name}: {difference.text()}; {difference.refusal}")
-        elif not difference.is_none:
-            self._say("schema-old", f"{self._name}: {difference.text()}")
-
     # ------------------------------------------------------------------ small things
 
     def _say(self, key: str, what: str) -> None:
@@ -308,28 +259,6 @@ class _Look:
         if not self._last:
             return _Moved(path)
         return LakeError(f"couldn't look at the log of {self._name}: {path} goes and comes; look again later")
-
-
-_DEFAULTS: Final = {
-    "delta.appendOnly": "false",
-    "delta.enableDeletionVectors": "false",
-    "delta.columnMapping.mode": "none",
-}
-
-
-def _plain(value: Any) -> Any:
-    """Return an action as commits and checkpoints both have it: without what is null or empty."""
-    if isinstance(value, dict):
-        plain = {name: _plain(each) for name, each in value.items()}
-        return {name: each for name, each in plain.items() if each is not None} or None
-    return None if value in ([], "") else value
-
-
-def _plain_add(action: dict[str, Any]) -> Any:
-    statistics = json.loads(action.get("stats") or "null")
-    return _plain(
-        {**action, "dataChange": None, "stats": statistics, "stats_parsed": None, "partitionValues_parsed": None}
-    )
 
 
 def _ranges(numbers: set[int]) -> str:
