@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import signal
 import threading
-import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 
 _log = get_logger(__name__)
 
-_LAG_EVERY_S = 1.0
-
 
 class Intake:
     """One partition's way in: its claim, its reader, and the flush that ends a finite source."""
@@ -61,8 +59,8 @@ class Intake:
         self._reader: Reader = source.open(partition, after, self.resume.claim)
         # Where a state was taken between the last row and the flush, nothing is left to read, and yet the flush is due.
         self._last = max(self.resume.state_sequence, self.resume.after)
-        self._lag_at = 0.0
         self.finished = False
+        self._watch_lag()
 
     def _check_input(self, journal: Sequence[JournalRow]) -> None:
         """Compare a finite input with what the journal knows of it, before anything is claimed or journaled."""
@@ -109,7 +107,6 @@ class Intake:
         elif envelopes.num_rows:
             # The last one may have come again: what is flushed lies behind all of them.
             self._last = max(self._last, int(envelopes.column("sequence_number").to_numpy().max()))
-        self._observe()
         self._pipeline.gate.enter()
         return Batch(self.resume, envelopes)
 
@@ -129,19 +126,24 @@ class Intake:
         self._pipeline.gate.enter()
         return Batch(self.resume, empty_envelopes(), row)
 
-    def _observe(self) -> None:
-        metrics.SOURCE_QUEUE_BATCHES.labels(self.partition).set(self._reader.queued)
-        if time.monotonic() - self._lag_at < _LAG_EVERY_S:
-            return
-        self._lag_at = time.monotonic()
-        lag = self._reader.lag()
-        if lag is not None:
-            metrics.SOURCE_LAG_ENVELOPES.labels(self.partition).set(lag[0])
-            metrics.SOURCE_LAG_SECONDS.labels(self.partition).set(lag[1])
+    def _watch_lag(self) -> None:
+        """Let the metrics ask the reader when somebody looks: while the lake is away, nothing is taken here."""
+        reader = self._reader
+
+        def lag(at: int) -> float:
+            told = reader.lag()
+            return math.nan if told is None else told[at]
+
+        metrics.SOURCE_QUEUE_BATCHES.labels(self.partition).set_function(lambda: reader.queued)
+        metrics.SOURCE_LAG_ENVELOPES.labels(self.partition).set_function(lambda: lag(0))
+        metrics.SOURCE_LAG_SECONDS.labels(self.partition).set_function(lambda: lag(1))
 
     def close(self) -> None:
         """Stop reading."""
         self._reader.close()
+        for gauge in (metrics.SOURCE_QUEUE_BATCHES, metrics.SOURCE_LAG_ENVELOPES, metrics.SOURCE_LAG_SECONDS):
+            with suppress(KeyError):  # Some readers do so themselves.
+                gauge.remove(self.partition)
 
 
 class Pipeline:
