@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import pickle
 import random
 import subprocess
 import sys
@@ -283,17 +282,6 @@ def test_i8_a_statistic_that_overflows_is_null(values, finite):
         assert null.isdisjoint(finite)
         assert null == {"mean", "std", "slope_per_s"} - finite or null < {"mean", "std", "slope_per_s"}
     assert_finite(run)
-
-
-def test_an_output_survives_pickling():
-    partition = fresh("narrow")
-    output = partition.on_batch(a_batch("narrow"))
-    copy = pickle.loads(pickle.dumps(output, protocol=4))
-    first, second = Run([output]), Run([copy])
-    assert first.fingerprints() == second.fingerprints()
-    assert first.rows("latest") == second.rows("latest") != []
-    for name in ("partition", "follows", "first", "last", "redelivered", "dictionary_sha256", "dictionary_version"):
-        assert getattr(copy, name) == getattr(output, name)
 
 
 def a_batch(plant: str) -> pa.RecordBatch:

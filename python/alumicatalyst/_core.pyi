@@ -67,15 +67,11 @@ class Dictionary:
 
 @final
 class Output:
-    """Everything that a batch of envelopes yields. Frozen; pickles.
+    """Everything that a batch of envelopes yields. Frozen.
 
     The tables have the columns of `schema`.
     """
 
-    def __new__(cls, **fields: Any) -> Output: ...
-    @staticmethod
-    def _restore(fields: dict[str, Any]) -> Output: ...
-    def __reduce__(self) -> tuple[Any, tuple[dict[str, Any]]]: ...
     @property
     def partition(self) -> str: ...
     @property

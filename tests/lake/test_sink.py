@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from typing import TYPE_CHECKING
 
 import pytest
@@ -150,11 +149,6 @@ def test_commits_rows_bytes_and_conflicts_are_counted(lake: Lake, monkeypatch: p
     gained = {name: count(f"lake_{name}_total", table="readings") - was for name, was in before.items()}
     files = lake.table("readings").contents()
     assert gained == {"commits": 3, "conflicts": 1, "rows": files.rows, "bytes": sum(files.sizes)}
-
-
-def test_what_goes_between_processes_pickles(lake: Lake) -> None:
-    resume = take(lake)
-    assert pickle.loads(pickle.dumps(resume)) == resume
 
 
 def test_a_store_that_cannot_be_read_is_a_clear_error(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:

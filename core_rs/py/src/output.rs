@@ -5,7 +5,6 @@ use alumicatalyst_core::partition::Partition;
 use arrow_array::RecordBatch;
 use arrow_pyarrow::ToPyArrow;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
 use std::time::Duration;
 
 /// One batch's yield as Arrow tables, before it becomes a Python object.
@@ -105,71 +104,8 @@ pub(crate) struct Output {
     dictionary_sha256: String,
 }
 
-const FIELDS: [&str; 17] = [
-    "partition",
-    "follows",
-    "first",
-    "last",
-    "readings",
-    "windows",
-    "alarms",
-    "latest",
-    "rejected",
-    "counts",
-    "redelivered",
-    "decode_us",
-    "analyse_us",
-    "partition_time_us",
-    "watermark_us",
-    "dictionary_version",
-    "dictionary_sha256",
-];
-
 #[pymethods]
 impl Output {
-    /// Takes every field by name: how an output that was pickled comes back.
-    #[new]
-    #[pyo3(signature = (**fields))]
-    fn new(fields: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
-        let field = |name: &str| {
-            let found = fields.map(|fields| fields.get_item(name)).transpose()?.flatten();
-            found.ok_or_else(|| pyo3::exceptions::PyTypeError::new_err(format!("an Output needs {name}")))
-        };
-        Ok(Self {
-            partition: field("partition")?.extract()?,
-            follows: field("follows")?.extract()?,
-            first: field("first")?.extract()?,
-            last: field("last")?.extract()?,
-            readings: field("readings")?.unbind(),
-            windows: field("windows")?.unbind(),
-            alarms: field("alarms")?.unbind(),
-            latest: field("latest")?.unbind(),
-            rejected: field("rejected")?.unbind(),
-            counts: field("counts")?.unbind(),
-            redelivered: field("redelivered")?.extract()?,
-            decode_us: field("decode_us")?.extract()?,
-            analyse_us: field("analyse_us")?.extract()?,
-            partition_time_us: field("partition_time_us")?.extract()?,
-            watermark_us: field("watermark_us")?.extract()?,
-            dictionary_version: field("dictionary_version")?.extract()?,
-            dictionary_sha256: field("dictionary_sha256")?.extract()?,
-        })
-    }
-
-    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<(Bound<'py, PyAny>, (Bound<'py, PyDict>,))> {
-        let py = slf.py();
-        let fields = PyDict::new(py);
-        for name in FIELDS {
-            fields.set_item(name, slf.getattr(name)?)?;
-        }
-        Ok((slf.get_type().getattr("_restore")?, (fields,)))
-    }
-
-    #[staticmethod]
-    fn _restore(fields: &Bound<'_, PyDict>) -> PyResult<Self> {
-        Self::new(Some(fields))
-    }
-
     fn __repr__(&self) -> String {
         format!("Output(partition={:?}, follows={}, last={})", self.partition, self.follows, self.last)
     }
