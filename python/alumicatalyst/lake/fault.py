@@ -34,6 +34,10 @@ _HOPELESS = {
 }
 """What stays as it is however long the process waits."""
 
+_SIGN_IN = (
+    "give the process a managed identity, set AZURE_CLIENT_ID and its companions, run `az login`, or set "
+    "lake.credential"
+)
 _LOGIN = "check lake.credential: that it has not expired, and that it may read, write, list and delete there"
 
 
@@ -56,13 +60,15 @@ def first_line(error: BaseException) -> str:
 
     Signed addresses stand in the texts of every storage library, so what grants access is hidden.
     """
-    if isinstance(error, OSError) and error.errno is not None and error.filename is not None and error.strerror:
-        return redact(f"{error.strerror}: {error.filename}")
+    if isinstance(error, OSError) and error.strerror and str(error).startswith("[Errno"):
+        return redact(error.strerror if error.filename is None else f"{error.strerror}: {error.filename}")
     return redact(str(error).strip().partition("\n")[0] or type(error).__name__)
 
 
 def remedy(error: BaseException) -> str | None:
     """Return what mends a failure, None if nobody can tell from the error."""
+    if any(isinstance(each, SignInFailed) for each in _chain(error)):
+        return _SIGN_IN
     return hopeless(error) or next((_REMEDIES[number] for number in _numbers(error) if number in _REMEDIES), None)
 
 
@@ -80,6 +86,10 @@ def is_missing_container(error: BaseException) -> bool:
         getattr(each, "status_code", None) == _NOT_FOUND and getattr(each, "error_code", None) == "ContainerNotFound"
         for each in _chain(error)
     )
+
+
+class SignInFailed(Exception):
+    """The identity of the process cannot be shown: the service that tells tokens failed, or there is no identity."""
 
 
 class RequestFailed(Exception):
