@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from alumicatalyst.errors import LakeError, SettingsError
-from alumicatalyst.lake.fault import first_line, is_missing_container, without_secrets
+from alumicatalyst.lake.fault import SignInFailed, first_line, is_missing_container, remedy, without_secrets
 from alumicatalyst.settings.secret import Secret
 
 if TYPE_CHECKING:
@@ -113,7 +113,13 @@ class AdlsStore:
         """Return deltalake's options; with azure-identity they hold a token that is renewed in time."""
         if self._identity is None:
             return self._options
-        return self._options | {"azure_storage_account_name": self._account, "bearer_token": self._access().token}
+        try:
+            token = self._access().token
+        except SignInFailed as error:
+            raise LakeError(
+                f"couldn't open the lake: {self.root}: {first_line(error)}; {remedy(error)} and start again"
+            ) from error
+        return self._options | {"azure_storage_account_name": self._account, "bearer_token": token}
 
     def filesystem(self) -> object | None:
         """Return the adlfs file system, for readers that take one."""
@@ -151,15 +157,14 @@ class AdlsStore:
             raise harmless from None
 
     def _access(self) -> Any:
-        """Return an access token that holds for some minutes yet."""
-        if self._token is None or self._token.expires_on - _TOKEN_MARGIN_S < time.time():
+        """Return an access token that holds for some minutes yet, or the last one while no other is to be had."""
+        left_s = 0.0 if self._token is None else self._token.expires_on - time.time()
+        if left_s < _TOKEN_MARGIN_S:
             try:
                 self._token = self._identity.get_token(_SCOPE)
             except Exception as error:
-                raise LakeError(
-                    f"couldn't sign in to the storage account: {self._account}: {first_line(error)}; give the process "
-                    "a managed identity, set AZURE_CLIENT_ID and its companions, run `az login`, or set lake.credential"
-                ) from error
+                if left_s <= 0:
+                    raise SignInFailed(f"couldn't sign in to {self._account}: {first_line(error)}") from error
         return self._token
 
 
