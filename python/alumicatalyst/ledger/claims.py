@@ -110,7 +110,7 @@ def shown_otherwise(table: str, commit: Commit, before: Mapping[str, Any] | None
     names = [each.name for each in columns]
     # A former version's table lacks what came since. It may get that, and lose nothing.
     known = tables.schema(table).names
-    if names != [each for each in known if each in names] or not _ALWAYS <= set(names):
+    if names != [each for each in known if each in names] or not set(names) >= _ALWAYS:
         return f"it gives the table other columns: {', '.join(map(str, names))[:300]}"
     lost = [each.name for each in former if each.name not in names]
     if lost:
