@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -200,6 +201,8 @@ def main() -> int:
     parser.add_argument("--round", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     FOLDER.mkdir(parents=True, exist_ok=True)
+    # Asked to end, it ends what it has started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     if arguments.round:
         return 1 if play(arguments, arguments.round)["violation"] else 0
     if arguments.seed is not None:

@@ -25,12 +25,13 @@ if TYPE_CHECKING:
 ORIGIN = "example.com/chaos"
 # A publication takes some twenty changes of the disk; a life has a few.
 STEPS_MAX = 90
+LIFE_S_MAX = 900.0
 
 
 class Signer:
     """`ledger run`, one life after another, each of which ends at another change of the disk, or from outside."""
 
-    def __init__(self, ground: Ground, rng: random.Random) -> None:
+    def __init__(self, ground: Ground, rng: random.Random, *, interval_s: float) -> None:
         self._ground, self._rng = ground, rng
         self.place = Place(ground.folder / "ledger", ground.folder / "keys" / "ledger", ORIGIN)
         self.place.signing_key()
@@ -38,7 +39,7 @@ class Signer:
             "ledger__uri": f"file:{self.place.folder}",
             "ledger__key": f"file:{self.place.key}",
             "ledger__origin": ORIGIN,
-            "ledger__interval_s": 0.1,
+            "ledger__interval_s": interval_s,
         }
         self._shown: dict[str, None] = {}
         self._child: Child | None = None
@@ -61,7 +62,7 @@ class Signer:
         """Let one sign what is left, in order."""
         self.kill()
         self._child = self._start("ledger run --once", -1)
-        life = self._child.end()
+        life = self._child.end(LIFE_S_MAX)
         self._child = None
         assert life.code == 0, f"the ledger did not sign: {life.code}: {life.output[-3_000:]}"
         self._note()

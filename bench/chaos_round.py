@@ -8,7 +8,7 @@ import traceback
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from bench.chaos_stage import Result, Stage, cpu_s
+from bench.chaos_stage import END_S_MAX, Result, Stage, cpu_s
 from tests.kill.harness import LOOP, Life
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class Player:
             return
         stage.delete_states()
         since = begins + 1 + int(step.choice * (ends - begins - 1))
-        life = stage.start(step, stage.there, LOOP, since=since).end(60)
+        life = stage.start(step, stage.there, LOOP, since=since).end(END_S_MAX)
         stage.count("refused", "loop", life)
         assert life.code == 3, f"a log that has expired is not refused: {life.code}: {life.output[-4_000:]}"
         assert "--accept-state-loss" in life.output, life.output[-4_000:]
@@ -121,7 +121,7 @@ class Player:
             alive.append((runner, heir))
         paused.process.send_signal(signal.SIGCONT)
         # It finds out at its next write; one that has nothing more to write never does.
-        paused.wait_until(lambda entries: entries[-1:] == [{"event": "quiet"}], 30)
+        paused.wait_until(lambda entries: entries[-1:] == [{"event": "quiet"}], 60)
         self._end_writers(alive)
 
     def _writers(self) -> None:
@@ -154,7 +154,7 @@ class Player:
         keepers = [stage.keeper.start(step.kind, point) for point in step.keepers]
         for point, keeper in zip(step.keepers, keepers, strict=True):
             if point:
-                keeper.wait_until(lambda _: False, 30)
+                keeper.wait_until(lambda _: False, 60)
             else:
                 keeper.wait_until(lambda entries: bool(Life(0, entries, "").count("create:_lease")), 30)
                 time.sleep(step.delay_s * 3)

@@ -26,6 +26,8 @@ COMMANDS = {
     "maintain": "lake maintain",
 }
 
+LIFE_S_MAX = 900.0
+
 POINTS = {
     "compact": ("put:readings", "put:batches", "optimize:readings", "optimize:windows", "log:alarms", "create:_lease"),
     "vacuum": ("vacuum-start:readings", "vacuum-end:readings", "delete:readings", "delete:batches", "log:rejected"),
@@ -58,7 +60,7 @@ class Keeper:
 
     def end(self, child: Child) -> Life:
         """Wait for its end: it was killed, is done, or another one is at it."""
-        life = child.end()
+        life = child.end(LIFE_S_MAX)
         if life.code == 5:
             # Another one has the lease, or took it while this one was at work.
             self.refused += 1
@@ -69,7 +71,7 @@ class Keeper:
     def tidy(self, kinds: tuple[str, ...] = ("compact", "vacuum", "trim")) -> None:
         """Let maintenance do its work, undisturbed; a lease of the dead expires first."""
         for kind in kinds:
-            until = time.monotonic() + 60
+            until = time.monotonic() + LIFE_S_MAX
             while (life := self.end(self.start(kind, temporary_s=0))).code == 5:
                 assert time.monotonic() < until, life.output[-4_000:]
                 time.sleep(TIMES["lease_s"] / 2)
