@@ -1,8 +1,8 @@
 # Everything is set up, tested and shown from here: `make` lists the targets.
 #
 # What a fresh machine needs: make, Python 3.11 or 3.12, a Rust toolchain and a C linker; for all the tests also Node, which
-# runs Azurite, the stand-in for Azure storage, PostgreSQL, Go, which checks the ledger, and valgrind, which counts
-# instructions. All else goes into .venv, from the locks in requirements/.
+# runs Azurite, the stand-in for Azure storage, PostgreSQL, Go, which checks the ledger, Java and Maven, for Spark, which
+# reads the lake, and valgrind, which counts instructions. All else goes into .venv, from the locks in requirements/.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -39,7 +39,7 @@ demo: $(STAMPS)/release ## Run stand-in hub, simulated plant, flow, lake, ledger
 	@$(BIN)/alumicatalyst demo --seconds $(SECONDS)
 
 .PHONY: test
-test: $(STAMPS)/ci $(STAMPS)/parts ## Run everything that CI runs, cheap gates first
+test: $(STAMPS)/ci $(STAMPS)/parts $(STAMPS)/spark ## Run everything that CI runs, cheap gates first
 	@echo "=== cargo fmt" && cargo fmt --all --check
 	@echo "=== ruff" && $(BIN)/ruff check && $(BIN)/ruff format --check
 	@echo "=== clippy" && $(CARGO) clippy --locked --workspace --all-targets --profile ci --quiet -- -D warnings
@@ -75,7 +75,7 @@ latency: $(STAMPS)/release ## Measure from the broker's clock to an alarm on the
 	@$(BIN)/python -m bench.latency
 
 .PHONY: setup
-setup: $(STAMPS)/ci $(STAMPS)/parts ## Install everything and build the extension for tests
+setup: $(STAMPS)/ci $(STAMPS)/parts $(STAMPS)/spark ## Install everything and build the extension for tests
 
 .PHONY: fmt
 fmt: $(STAMPS)/python ## Format the code, and mend what the linters can mend
@@ -96,11 +96,12 @@ lock upgrade:
 		--generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' "$$@"; }; \
 	compile requirements/bootstrap.in -o requirements/bootstrap.lock; \
 	compile pyproject.toml --extra azure --extra api -o requirements/runtime.lock; \
-	compile pyproject.toml --extra azure --extra api --extra plot --extra dev -o requirements/dev.lock
+	compile pyproject.toml --extra azure --extra api --extra plot --extra dev -o requirements/dev.lock; \
+	compile requirements/spark.in -o requirements/spark.lock
 
 .PHONY: clean
 clean: ## Remove everything that was built or installed, and what the demo stored
-	rm -rf $(VENV) target var tests/parts/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks
+	rm -rf $(VENV) target var tests/parts/node_modules tests/parts/spark/jars .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks
 	find python flows api tests bench -name '__pycache__' -prune -exec rm -rf {} + 2>/dev/null || true
 	rm -f python/alumicatalyst/_core*.so
 
@@ -175,5 +176,24 @@ $(STAMPS)/parts: $(wildcard tests/parts/package-lock.json tests/go/tlogcheck/go.
 		echo "=== the verifier in Go was not built: its tests will be skipped; it needs Go 1.26 or later" >&2; \
 	else \
 		echo "=== no Go: the tests with a verifier in Go will be skipped; install Go 1.26 or later to run them" >&2; \
+	fi
+	@touch $@
+
+# Apache Spark reads the lake in the tests; half a gigabyte, so it has an environment of its own.
+$(STAMPS)/spark: requirements/spark.lock tests/parts/spark/pom.xml $(STAMPS)/venv
+	@lacking=; \
+	command -v java >/dev/null || lacking=openjdk-17-jre-headless; \
+	command -v mvn >/dev/null || lacking="$$lacking maven"; \
+	if [ -n "$$lacking" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "=== system packages: $$lacking" && apt-get update --quiet --quiet && \
+		DEBIAN_FRONTEND=noninteractive apt-get install --quiet --quiet --yes --no-install-recommends $$lacking; \
+	fi
+	@if command -v java >/dev/null && command -v mvn >/dev/null; then \
+		echo "=== Apache Spark, for tests" && \
+		{ [ -x $(VENV)/spark/bin/python ] || $(BIN)/uv venv --quiet --python $(BIN)/python $(VENV)/spark; } && \
+		VIRTUAL_ENV=$(abspath $(VENV))/spark $(BIN)/uv pip install --quiet --require-hashes -r requirements/spark.lock && \
+		mvn -q -B -f tests/parts/spark/pom.xml dependency:copy-dependencies; \
+	else \
+		echo "=== no Java or Maven: the test with Spark will be skipped; install Java 17 and Maven to run it" >&2; \
 	fi
 	@touch $@
