@@ -81,7 +81,7 @@ def run(
     """Run the flow over logs into a lake; what is stored before is passed over."""
     wanted = {
         "flush_at_end": flush,
-        "flush_rows_max": 60,
+        "flush_rows_max": 100,
         "flush_interval_s": 3600.0,
         "accept_dictionary": True,
     } | given

@@ -261,7 +261,7 @@ def whole(tmp_path_factory, logs) -> dict[str, bytes]:
     return {codec: write(folder / f"{codec}.avro", logs["0"][:8], codec).read_bytes() for codec in CODECS}
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(data=st.data())
 def test_any_bytes_end_in_events_or_in_one_sentence(tmp_path_factory, whole, data):
     path = tmp_path_factory.getbasetemp() / "any.avro"

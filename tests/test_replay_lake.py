@@ -87,7 +87,7 @@ def history(seed: int) -> History:
     dictionaries = [PLANTS[plant]]
     for _ in range(rng.randint(0, 2)):
         dictionaries.append(revised(dictionaries[-1], rng))
-    logs = {each: monotone(dictionary_of(PLANTS[plant]), write_log(rng, PLANTS[plant], 60)) for each in PARTITIONS}
+    logs = {each: monotone(dictionary_of(PLANTS[plant]), write_log(rng, PLANTS[plant], 45)) for each in PARTITIONS}
     runs, moved = [], dict.fromkeys(PARTITIONS, 0)
     flushes = [rng.random() < 0.6 for _ in dictionaries]
     grown: dict[str, list[Envelope]] = {each: [] for each in PARTITIONS}
@@ -102,7 +102,7 @@ def history(seed: int) -> History:
     return dictionaries, runs, flushes
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(4))
 def test_i2_a_lake_replayed_under_its_own_dictionaries_is_the_same_bit_for_bit(tmp_path, seed):
     dictionaries, runs, flushes = history(seed)
     for dictionary, logs, flush in zip(dictionaries, runs, flushes, strict=True):

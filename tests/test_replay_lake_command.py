@@ -166,13 +166,15 @@ def smelter(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A few minutes of the smelter's plant, by the flow."""
     folder = tmp_path_factory.mktemp("smelter")
     dictionary = Dictionary.from_toml((ROOT / "flows" / "smelter.toml").read_text())
-    plan, end_us = Plan(start_us=START_US), START_US + 60_000_000
+    plan, end_us = Plan(start_us=START_US), START_US + 30_000_000
     source = SimulatorSource(dictionary, plan, speed=0, end_us=end_us, batch_envelopes_max=100)
     wanted: dict[str, Any] = {"flush_at_end": False, "flush_rows_max": 3_000, "flush_interval_s": 3600.0}
     run_loop(Pipeline(source, dictionary, Lake.open(f"file:{folder}"), **wanted))
     return folder
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(280)
 def test_i5_a_replay_that_is_killed_goes_on_and_gives_the_same_lake(smelter, tmp_path):
     arguments = ["replay", "--from-lake", str(smelter), "--same-dictionary", "--into", f"file:{tmp_path}"]
     program = """

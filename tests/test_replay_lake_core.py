@@ -80,7 +80,7 @@ def again(compiled: dict[str, Any], history: list[Envelope | Any], run: Run, rng
     return play
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(histories(), st.integers(0, 10**9))
 def test_i2_stored_rows_give_the_rows_of_their_envelopes_bit_for_bit(given, seed):
     compiled, history = given
