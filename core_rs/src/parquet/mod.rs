@@ -204,3 +204,26 @@ fn physical(kind: Type) -> i32 {
         Type::Text | Type::PlainText | Type::Binary | Type::LargeBinary | Type::Properties => 6,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_of_bodies_are_small_enough_to_be_read_at_once() {
+        let body = [7_u8; 3_000];
+        let (ends, bytes): (Vec<i32>, Vec<u8>) = ((0..=2_000).map(|row| row * 3_000).collect(), body.repeat(2_000));
+        let column = Column { name: "body", kind: Type::Binary, nullable: false };
+        let values = Values::Bytes { ends: &ends, bytes: &bytes };
+        let leaf = Leaf { form: Form::Bytes, values, nulls: Nulls::None, constant: false };
+        let mut pages = Vec::new();
+        let mut compress = |page: &[u8]| {
+            pages.push(page.len());
+            page.to_vec()
+        };
+        let file = file(&[(column, leaf)], 2_000, &[1; 16], &mut compress);
+        assert_eq!((&file[..4], &file[file.len() - 4..]), (&MAGIC[..], &MAGIC[..]));
+        assert_eq!(pages.iter().filter(|bytes| **bytes > 1 << 18).count(), 6);
+        assert!(pages.iter().all(|bytes| *bytes < (1 << 20) + 3_010), "{pages:?}");
+    }
+}
