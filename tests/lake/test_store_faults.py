@@ -33,7 +33,10 @@ COMMIT = r"_delta_log/\d{20}\.json"
 STEPS = {
     "make the tables": ("PUT", r"/_delta_log/0{20}\.json"),
     "claim": ("PUT", r"/_delta_log/0{19}1\.json"),
-    "write the first time": ("PUT", rf"/_dictionaries/|/journal/part-|/journal/_delta_log/\d{{19}}[1-9]|/_last_checkpoint"),
+    "write the first time": (
+        "PUT",
+        r"/_dictionaries/|/journal/part-|/journal/_delta_log/\d{19}[1-9]|/_last_checkpoint",
+    ),
     "put files": ("PUT", r"/date=[^/]*/part-"),
     # Behind the table's making and the claim.
     "commit": ("PUT", rf"/({'|'.join(TABLES)})/_delta_log/\d{{19}}[2-9]\.json"),
@@ -59,8 +62,6 @@ def proxy(azurite: Azurite) -> Iterator[Faulty]:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch, proxy: Faulty) -> Iterator[None]:
-    # What a request may take is waited for in full by a service that says nothing.
-    monkeypatch.setattr(adls_client, "READ_S", 1)
     # Every table has some checkpoints within a few flushes.
     monkeypatch.setattr("alumicatalyst.lake.table.CHECKPOINT_INTERVAL", 3)
     yield
@@ -79,10 +80,16 @@ class Place:
 
     def open(self, *, direct: bool = False) -> Lake:
         options = self._direct if direct else self._through
-        return Lake.open(self.uri, storage_options=options, patience_s=60)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(adls_client, "READ_S", adls_client.READ_S if direct else 3)
+            return Lake.open(self.uri, storage_options=options, patience_s=60)
 
-    def store(self, *, direct: bool = False) -> AdlsStore:
-        store = open_store(self.uri, storage_options=self._direct if direct else self._through)
+    def store(self, *, direct: bool = False, fault: str = "") -> AdlsStore:
+        with pytest.MonkeyPatch.context() as patch:
+            if "hang" in fault:
+                # A service that says nothing is waited for in full.
+                patch.setattr(adls_client, "READ_S", 1)
+            store = open_store(self.uri, storage_options=self._direct if direct else self._through)
         assert isinstance(store, AdlsStore)
         return store
 
@@ -106,7 +113,7 @@ def outcome(act: Callable[[], Any]) -> tuple[Any, Exception | None]:
 def test_a_write_that_meets_a_fault_is_made_whole_or_fails_and_never_lies(
     place: Place, proxy: Faulty, fault: str
 ) -> None:
-    store, direct = place.store(), place.store(direct=True)
+    store, direct = place.store(fault=fault), place.store(direct=True)
     data = bytes(range(256)) * 40
     writes: dict[str, Callable[[str, bytes], bool | None]] = {"a/put": store.put, "a/made": store.create_if_absent}
     for path, write in writes.items():
@@ -125,24 +132,25 @@ def test_a_write_that_meets_a_fault_is_made_whole_or_fails_and_never_lies(
             assert made in (None, True) or fault == "applied reset"
             assert direct.get(path) == data
         # The same again, as the caller does.
-        assert write(path, data) is (None if path == "a/put" else not held)
+        again = getattr(place.store(), write.__name__)
+        assert again(path, data) is (None if path == "a/put" else not held)
         assert direct.get(path) == data
 
 
 @pytest.mark.parametrize("fault", [*NOT_APPLIED, "slow", "cut"])
 def test_a_read_that_meets_a_fault_is_whole_or_fails(place: Place, proxy: Faulty, fault: str) -> None:
-    store, data = place.store(), bytes(range(256)) * 4_000
-    store.put("a/one", data)
+    store, direct, data = place.store(fault=fault), place.store(direct=True), bytes(range(256)) * 4_000
+    direct.put("a/one", data)
     for pattern, read, whole in (
-        ("a/one", lambda: store.get("a/one"), data),
-        ("comp=list", lambda: list(store.list("a")), [("a/one", len(data))]),
+        ("a/one", lambda store: store.get("a/one"), data),
+        ("comp=list", lambda store: list(store.list("a")), [("a/one", len(data))]),
     ):
         proxy.rule = once("GET", pattern, fault)
-        found, error = outcome(read)
+        found, error = outcome(partial(read, store))
         assert found == whole if error is None else not isinstance(error, FileNotFoundError)
         assert len(proxy.met) == 1
         proxy.met.clear()
-        assert read() == whole
+        assert read(direct) == whole
 
 
 def test_the_sdk_repeats_a_read_but_never_a_conditional_write(place: Place, proxy: Faulty) -> None:
