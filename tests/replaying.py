@@ -1,4 +1,4 @@
-"""Makes lakes for the replays of the tests: the real flow on logs of the tests, with its journal, and their comparison."""
+"""Makes lakes for the tests of replays, by the real flow on logs of the tests, and compares them bit for bit."""
 
 from __future__ import annotations
 
