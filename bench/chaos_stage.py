@@ -227,7 +227,7 @@ class Stage:
             self.look()
         self.signer.sign()
         versions = {name: seen.version for name, seen in self.watch.tables.items()}
-        self.signer.assert_whole(versions, tidied=self.plan.upkeep)
+        self.signer.assert_whole(versions, tidied=self.plan.upkeep or self.plan.expires)
         self._assert_whole()
         if self._hot is not None:
             self.beat()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 from typing import TYPE_CHECKING
+from unittest.mock import ANY
 
 import pytest
 
@@ -32,21 +33,21 @@ STEPS = {
         Step("api", "bytewax", 30, point="ingest:commits inside 1", commits=6),
         Step("expired", "bytewax.run", 30, commits=6, choice=0.25),
         Step("compact", "loop", 40, commits=3, keepers=("optimize:readings before 1", "")),
+        Step("vacuum", "loop", 20, commits=2, keepers=("vacuum-start:readings after 1",)),
         Step("asleep", "bytewax", 40, point="commit:readings pause 1", commits=3),
+        Step("trim", "bytewax", 20, commits=2, keepers=("trim:readings after 1",)),
         Step("point", "loop", 40, point="log:readings inside 2"),
         Step("end", "loop", 0, point="commit:journal after 1"),
     ],
     AZURITE: [
         Step("birth", "bytewax", 20, point="log:windows after 1"),
-        Step("point", "loop", 40, point="log:readings during 1"),
-        Step("all states", "bytewax.run", 30, commits=6),
-        Step("writers", "loop", 40, ("bytewax", "bytewax -w 2"), commits=2, delay_s=0.05),
-        Step("vacuum", "loop", 30, commits=2, keepers=("vacuum-start:readings after 1",)),
-        Step("clock", "bytewax -w 2", 40, commits=4, clock=[(0.0, 93_600.0), (0.3, -187_200.0)]),
-        Step("maintain", "loop", 30, commits=2, keepers=("expire:windows before 1",)),
-        Step("trim", "bytewax", 30, commits=2, keepers=("trim:readings after 1",)),
+        Step("point", "loop", 30, point="log:readings during 2", flush_rows=60),
+        Step("all states", "bytewax.run", 20, commits=6, flush_rows=60),
+        Step("writers", "loop", 30, ("bytewax", "bytewax -w 2"), commits=2, delay_s=0.05, flush_rows=60),
+        Step("clock", "bytewax -w 2", 30, commits=4, clock=[(0.0, 93_600.0), (0.3, -187_200.0)], flush_rows=60),
+        Step("maintain", "loop", 20, commits=2, keepers=("expire:windows before 1",), flush_rows=60),
         Step("start", "loop", 0, delay_s=0.1),
-        Step("random", "bytewax.run", 40, commits=5, delay_s=0.05),
+        Step("random", "bytewax.run", 30, commits=5, delay_s=0.05, flush_rows=60),
         Step("end", "bytewax.run", 0, point="put:journal during 1"),
     ],
 }
@@ -74,7 +75,7 @@ def test_i5_after_kills_of_every_kind_everything_is_there_once(store: str, tmp_p
     steps = STEPS[store]
     hot, expires = (any(step.kind == kind for step in steps) for kind in ("api", "maintain"))
     envelopes = sum(step.grow for step in steps) + 60
-    result = play(Plan(11, store, 2, hot, True, expires, steps, 900, envelopes), tmp_path)
+    result = play(Plan(11, store, 2, hot, store == LOCAL, expires, steps, 900, envelopes), tmp_path)
     assert not result.violation, result.violation
     assert len(result.kills) >= 10
     assert sum(kill.commits > 0 for kill in result.kills) >= 5
@@ -82,6 +83,6 @@ def test_i5_after_kills_of_every_kind_everything_is_there_once(store: str, tmp_p
     # Envelopes were handed out again, and their rows were cut at the marks.
     assert result.replays > 0
     assert result.cut > 0
-    assert result.fenced >= 1
     assert result.looks >= len(steps)
-    assert (result.refused, result.losses) == ((1, 1) if store == LOCAL else (0, 0))
+    # The writer that slept found out that another has its partitions; the log that had expired was refused, then not.
+    assert (result.fenced >= 1, result.refused, result.losses) == ((True, 1, 1) if store == LOCAL else (ANY, 0, 0))
