@@ -45,7 +45,7 @@ STEPS = {
         Step("all states", "bytewax.run", 20, commits=6, flush_rows=60),
         Step("writers", "loop", 30, ("bytewax", "bytewax -w 2"), commits=2, delay_s=0.05, flush_rows=60),
         Step("clock", "bytewax -w 2", 30, commits=4, clock=[(0.0, 93_600.0), (0.3, -187_200.0)], flush_rows=60),
-        Step("maintain", "loop", 20, commits=2, keepers=("expire:windows before 1",), flush_rows=60),
+        Step("maintain", "loop", 20, commits=99, keepers=("expire:windows before 1",), flush_rows=60),
         Step("start", "loop", 0, delay_s=0.1),
         Step("random", "bytewax.run", 30, commits=5, delay_s=0.05, flush_rows=60),
         Step("end", "bytewax.run", 0, point="put:journal during 1"),
