@@ -18,7 +18,6 @@ pub mod ledger;
 pub mod limits;
 pub mod names;
 pub mod output;
-pub mod parquet;
 pub mod partition;
 pub mod schema;
 pub mod score;

@@ -13,7 +13,6 @@ __all__ = [
     "file_rows",
     "leaf_hashes",
     "leaf_schema",
-    "parquet_file",
     "row_leaf",
     "rows_root",
     "schema",
@@ -263,21 +262,6 @@ def file_rows(table: str, batches: Iterable[_ArrowArray], batch: bytes) -> tuple
 
     Raises:
         ValueError: They are not rows of that table, or hold a NaN.
-    """
-
-def parquet_file(table: str, batches: Iterable[_ArrowArray], batch: bytes) -> tuple[bytes, int, bytes, float]:
-    """Return one new data file as Parquet, its number of rows, their root, and the seconds that sorting and root took.
-
-    The rows and the root are those of `file_rows`. Numbers are written whichever way takes less on a sample of each
-    page, one value that all rows hold is written once, and no encoding is used that Spark cannot read.
-
-    Args:
-        table: A table of the lake.
-        batches: Rows with the columns of `schema(table)`, in the order of arrival.
-        batch: The UUID that the file is named by.
-
-    Raises:
-        ValueError: There is no such table, or the rows are not those of it.
     """
 
 def leaf_hashes(table: str, rows: _ArrowArray, batch: bytes) -> bytes:

@@ -27,7 +27,6 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(rows::file_rows, module)?)?;
     module.add_function(wrap_pyfunction!(rows::leaf_hashes, module)?)?;
     module.add_function(wrap_pyfunction!(rows::leaf_schema, module)?)?;
-    module.add_function(wrap_pyfunction!(rows::parquet_file, module)?)?;
     module.add_function(wrap_pyfunction!(rows::row_leaf, module)?)?;
     module.add_function(wrap_pyfunction!(rows::rows_root, module)?)?;
     module.add_function(wrap_pyfunction!(partition::state_info, module)?)?;

@@ -6,7 +6,6 @@ use crate::joined::Joined;
 use crate::schema::fields;
 use alumicatalyst_core::error::Error;
 use alumicatalyst_core::ledger::{Column as LeafColumn, LEAF_ROWS, Leaves, form, merkle, order, schema_text};
-use alumicatalyst_core::parquet;
 use alumicatalyst_core::schema::{Column, LOCATORS, columns, order as sorted_by};
 use arrow_array::types::Int32Type;
 use arrow_array::{ArrayRef, BinaryArray, DictionaryArray, Int32Array, RecordBatch};
@@ -16,10 +15,6 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use std::sync::Arc;
-use std::time::Instant;
-
-/// More takes several times the work for a few hundredths of the size (measured); compaction is the time for that.
-const COMPRESSION_LEVEL: i32 = 1;
 
 /// A table as its leaves see it.
 struct Shape {
@@ -69,13 +64,13 @@ impl Shape {
         work: impl FnOnce(&mut Leaves<'_>) -> T,
     ) -> T {
         let names: Vec<Vec<&str>> = joined.iter().map(Joined::names).collect();
-        let columns = self.leaf_columns(joined, &names);
+        let columns: Vec<LeafColumn<'_>> = joined
+            .iter()
+            .zip(&names)
+            .zip(&self.columns)
+            .map(|((joined, names), column)| joined.leaf_column(form(column), names))
+            .collect();
         work(&mut Leaves::new(&self.schema_text, batch, &columns, rows))
-    }
-
-    fn leaf_columns<'a>(&self, joined: &'a [Joined], names: &'a [Vec<&'a str>]) -> Vec<LeafColumn<'a>> {
-        let columns = joined.iter().zip(names).zip(&self.columns);
-        columns.map(|((joined, names), column)| joined.leaf_column(form(column), names)).collect()
     }
 }
 
@@ -93,54 +88,17 @@ pub(crate) fn file_rows<'py>(
     batches: &Bound<'py, PyAny>,
     batch: &[u8],
 ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyBytes>)> {
-    let (file, root) = sorted(py, table, batches, batch, |shape, joined, rows, id| {
-        let root = shape.leaves(&joined, rows, id, |leaves| merkle::root(leaves.hashes()));
-        (located(&shape.columns, joined, rows, id), root)
-    })?;
-    Ok((file.to_pyarrow(py)?, PyBytes::new(py, &root)))
-}
-
-/// A data file, and what is told of it: its rows, their root, and how long it took to sort and digest them.
-type Made<'py> = (Bound<'py, PyBytes>, usize, Bound<'py, PyBytes>, f64);
-
-/// One new data file as Parquet, its rows in their order and with locators.
-#[pyfunction]
-pub(crate) fn parquet_file<'py>(
-    py: Python<'py>,
-    table: &str,
-    batches: &Bound<'py, PyAny>,
-    batch: &[u8],
-) -> PyResult<Made<'py>> {
-    let started = Instant::now();
-    let (file, rows, root, digested) = sorted(py, table, batches, batch, |shape, joined, rows, id| {
-        let names: Vec<Vec<&str>> = joined.iter().map(Joined::names).collect();
-        let columns = shape.leaf_columns(&joined, &names);
-        let root = merkle::root(Leaves::new(&shape.schema_text, id, &columns, rows).hashes());
-        let digested = started.elapsed();
-        let mut zstd = zstd::bulk::Compressor::new(COMPRESSION_LEVEL).expect("a level that there is");
-        let mut compress = |page: &[u8]| zstd.compress(page).expect("memory for a page");
-        let columns: Vec<_> = shape.columns.iter().copied().zip(columns).collect();
-        (parquet::file(&columns, rows, id, &mut compress), rows, root, digested)
-    })?;
-    Ok((PyBytes::new(py, &file), rows, PyBytes::new(py, &root), digested.as_secs_f64()))
-}
-
-/// Reads batches into the columns of one file, in its order, and does something with them; all without the GIL.
-fn sorted<'py, T: Send>(
-    py: Python<'py>,
-    table: &str,
-    batches: &Bound<'py, PyAny>,
-    batch: &[u8],
-    work: impl FnOnce(&Shape, Vec<Joined>, usize, &[u8; 16]) -> T + Send,
-) -> PyResult<T> {
-    let (shape, id) = (Shape::of(table)?, uuid(batch)?);
+    let shape = Shape::of(table)?;
+    let id = uuid(batch)?;
     let batches =
         batches.try_iter()?.map(|batch| RecordBatch::from_pyarrow_bound(&batch?)).collect::<PyResult<Vec<_>>>()?;
-    run(py, || {
+    let (file, root) = run(py, || {
         let rows = batches.iter().map(RecordBatch::num_rows).sum();
         let joined = shape.sorted(table, &batches, rows)?;
-        Ok(work(&shape, joined, rows, &id))
-    })
+        let root = shape.leaves(&joined, rows, &id, |leaves| merkle::root(leaves.hashes()));
+        Ok((located(&shape.columns, joined, rows, &id), root))
+    })?;
+    Ok((file.to_pyarrow(py)?, PyBytes::new(py, &root)))
 }
 
 /// The hash of every leaf of a file's rows.

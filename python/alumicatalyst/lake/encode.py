@@ -31,7 +31,8 @@ _EPOCH = date(1970, 1, 1)
 _DELTA_PACKED = frozenset({"sequence_number", "item", "event_time", "first_time", "last_time", "_row"})
 
 # What these hold depends on the sender: values with or without a resolution, envelopes with many readings or with one.
-_ADAPTIVE = {pa.float64(): "BYTE_STREAM_SPLIT", pa.timestamp("us", tz="UTC"): "PLAIN"}
+# Split into streams of bytes, values at full precision would take a byte less; Spark's default reader refuses that.
+_ADAPTIVE = frozenset({pa.float64(), pa.timestamp("us", tz="UTC")})
 
 # The writer looks after each such batch whether a page is full; its own 1,024 rows cost a seventh more (measured).
 # Whole bodies are written in those: a page of sixteen thousand would be too large to read at once.
@@ -43,7 +44,7 @@ _PAGE_ROWS_MAX = 131_072
 
 _SAMPLE_ROWS = 16_384
 # A sample of 16,384 from 60,000 equally likely values holds about 87 % distinct ones; beyond that a row group's
-# dictionary outgrows its page and splitting bytes into streams is smaller. A column shorter than the sample is counted
+# dictionary outgrows its page and values as they are are smaller. A column shorter than the sample is counted
 # whole, and there a dictionary pays below about two thirds.
 _DISTINCT_SHARE_MAX_SAMPLED = 0.87
 _DISTINCT_SHARE_MAX_COUNTED = 0.65
@@ -128,7 +129,7 @@ def _encode_day(name: str, day: date | None, batches: list[pa.RecordBatch]) -> E
         if field.name in _DELTA_PACKED:
             encodings[field.name] = "DELTA_BINARY_PACKED"
         elif field.type in _ADAPTIVE and not _few_distinct(rows.column(field.name)):
-            encodings[field.name] = _ADAPTIVE[field.type]
+            encodings[field.name] = "PLAIN"
         else:
             dictionary.append(field.name)
     bodies = any(pa.types.is_binary(field.type) or pa.types.is_large_binary(field.type) for field in rows.schema)
