@@ -95,8 +95,8 @@ lock upgrade:
 	@compile() { $(BIN)/uv pip compile --quiet $(UPGRADE) --universal --python-version 3.11 --fork-strategy fewest \
 		--generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' "$$@"; }; \
 	compile requirements/bootstrap.in -o requirements/bootstrap.lock; \
-	compile pyproject.toml --extra azure --extra api -o requirements/runtime.lock; \
-	compile pyproject.toml --extra azure --extra api --extra plot --extra dev -o requirements/dev.lock; \
+	compile pyproject.toml --extra azure --extra api --extra capture -o requirements/runtime.lock; \
+	compile pyproject.toml --extra azure --extra api --extra capture --extra plot --extra dev -o requirements/dev.lock; \
 	compile requirements/spark.in -o requirements/spark.lock
 
 .PHONY: clean

@@ -309,6 +309,8 @@ class Pipeline:
             raise
         except BaseException:
             self._failed.set()
+            if self._maintenance is not None:
+                self._maintenance.close()
             raise
 
     def drain_on_signals(self) -> None:

@@ -232,3 +232,12 @@ def test_a_table_that_another_tool_upgraded_is_left_alone(lake: Lake) -> None:
     for each in (table, other):
         with pytest.raises(LakeError, match="upgraded to Delta reader 3 / writer 7"):
             each.refresh()
+
+
+def test_a_log_that_was_cut_at_its_checkpoint_is_not_taken_for_an_older_table(lake: Lake, tmp_path: Path) -> None:
+    table = lake.table("alarms")
+    while (table.refresh().version + 1) % CHECKPOINT_INTERVAL or table.refresh().version < CHECKPOINT_INTERVAL:
+        commit(table, table.refresh().version)
+    lake.store.delete(log.commit_path("alarms", table.refresh().version))
+    with pytest.raises(LakeError, match="the log was cut, restore it"):
+        Lake.open(lake.store.root)

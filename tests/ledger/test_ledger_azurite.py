@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from alumicatalyst import _core
 from alumicatalyst.lake import Lake
+from alumicatalyst.lake.compact import compact
+from alumicatalyst.lake.lease import Lease
 from alumicatalyst.lake.store import open_store
 from alumicatalyst.ledger import evidence, prove
 from alumicatalyst.ledger.log import LogReader
@@ -45,11 +47,9 @@ def test_a_lake_on_a_storage_account_is_signed_verified_and_proven(
     report = sign_and_verify()
     assert report.is_ok(strict=True), report
     assert report.figures["checkpoints"] > 0
-    table = lake.table("readings")
-    table.refresh()
-    handle = table._handle
-    assert handle is not None
-    handle.optimize.compact()
+    with Lease(lake) as lease:
+        (done,) = compact(lake, lease, ["readings"], target_mb=256, files_min=2)
+    assert done.files_before > done.files_after > 0
     report = sign_and_verify()
     assert report.is_ok(strict=True), report
     assert report.figures["batches moved"] > 0

@@ -30,7 +30,7 @@ class Entry(NamedTuple):
 COMMANDS: Final[dict[str, Entry]] = {
     "demo": Entry("demo", (), "Run everything on this machine: stand-in hub, plant, flow, lake, ledger and API."),
     "run": Entry("run", (), "Read the source, analyse it and store the rows, until told to stop."),
-    "replay": Entry("replay", (), "Store the readings of CSV, NDJSON or Parquet files."),
+    "replay": Entry("replay", (), "Store the readings of files, of Event Hubs Capture, or of another lake."),
     "simulate": Entry("simulate", (), "Send, or write to files, the readings of the dictionary's plant."),
     "emulator": Entry("emulator", (), "Run a stand-in for Azure Event Hubs on this machine."),
     "lake": Entry(
@@ -50,7 +50,7 @@ EXIT_CODES: Final[dict[int, str]] = {
     2: "usage, settings, dictionary or input file",
     3: "the source",
     4: "the lake",
-    5: "another process took the partition, or signs this log",
+    5: "another process took the partition, signs this log, or maintains the lake",
     6: "the state cannot be used, or the dictionary changed",
     7: "the ledger cannot be used, or it contradicts the lake, the log or what was signed before",
     70: "a defect of this program; please report its traceback",

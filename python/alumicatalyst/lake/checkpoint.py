@@ -81,7 +81,7 @@ def encode(state: LogState) -> tuple[bytes, bytes]:
     removed = pa.table({**nothing, "remove": gone}).select(_schema().names)
     table = pa.concat_tables([pa.Table.from_pylist(rows, schema=_schema()), removed])
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="snappy")
+    pq.write_table(table, sink, compression="snappy", write_statistics=False)
     data = sink.getvalue().to_pybytes()
     pointer = {
         "version": state.version,

@@ -68,7 +68,9 @@ class Schedule:
         from alumicatalyst.ledger.cursor import cursor
         from alumicatalyst.ledger.place import Place
 
-        def signed(lake: Lake) -> Mapping[str, int]:
+        def signed(lake: Lake) -> Mapping[str, int] | None:
+            if settings.maintenance.without_ledger:
+                return None
             return cursor(lake, Place.of(settings.ledger).folder)
 
         return cls(

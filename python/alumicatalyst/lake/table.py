@@ -12,7 +12,7 @@ from urllib.parse import unquote
 
 from alumicatalyst import metrics
 from alumicatalyst.errors import LakeError
-from alumicatalyst.lake import checkpoint, log
+from alumicatalyst.lake import archive, checkpoint, log
 from alumicatalyst.lake.fault import first_line
 from alumicatalyst.lake.log import LogState
 from alumicatalyst.lake.tables import CHECKPOINT_INTERVAL
@@ -28,8 +28,8 @@ CLAIM_PREFIX = "claim/"
 JOURNAL_PREFIX = "journal/"
 
 LOOK_S_MAX = 60.0
-"""Seconds after which a look at the log's end is not believed any more. Maintenance trims nothing younger than an hour,
-so within them the version after the newest one can only be missing because nobody has committed it."""
+"""Seconds after which a look at the log's end is not believed any more. Maintenance deletes no commit that it has not
+known for longer than this, so until then the next version can only be missing because nobody has committed it."""
 
 _log = get_logger(__name__)
 
@@ -183,12 +183,15 @@ class Table:
         return rows
 
     def commit_infos(self) -> Iterator[dict[str, Any]]:
-        """Yield the commitInfo of every commit that the log still holds, oldest first."""
+        """Yield the commitInfo of every commit, archived ones too, oldest first."""
+        archived: set[int] = set()
+        for number, data in archive.commits(self.store, self.name):
+            archived.add(number)
+            yield from _infos(data)
         for path, _ in self.store.list(f"{self.name}/{log.FOLDER}"):
-            if log.version_of(path) is not None:
-                for line in self.store.get(path).split(b"\n"):
-                    if line.startswith(b'{"commitInfo"'):
-                        yield json.loads(line)["commitInfo"]
+            version = log.version_of(path)
+            if version is not None and version not in archived:
+                yield from _infos(self.store.get(path))
 
     # ------------------------------------------------------------------ committing
 
@@ -274,10 +277,16 @@ class Table:
             state.check(self.name)
             if self._is_there(version):
                 return state
+            if version == max(self._listed_checkpoints(), default=-1):
+                raise LakeError(
+                    f"couldn't open the table {self.name}: {log.commit_path(self.name, version)} is missing, and the "
+                    "checkpoint of the same version is there; the log was cut, restore it"
+                )
         if not self._is_there(0):
             raise TableMissing(
                 f"couldn't open the table {self.name}: {self.store.root}/{self.name} is no Delta table; set lake.uri "
-                "to where a flow has written, or restore the beginning of its log"
+                "to where a flow has written, run `alumicatalyst lake migrate` on a lake of an older version, or "
+                "restore its log"
             )
         return LogState()
 
@@ -286,8 +295,17 @@ class Table:
         # There may be none yet; one that is damaged `lake doctor` names, and checkpoints are found without it.
         with contextlib.suppress(FileNotFoundError, ValueError, KeyError, TypeError):
             yield int(json.loads(self.store.get(f"{self.name}/{log.FOLDER}/{log.LAST_CHECKPOINT}"))["version"])
+        yield from self._listed_checkpoints()
+
+    def _listed_checkpoints(self) -> list[int]:
         found = (log.checkpoint_version_of(path) for path, _ in self.store.list(f"{self.name}/{log.FOLDER}"))
-        yield from sorted((each for each in found if each is not None), reverse=True)
+        return sorted((each for each in found if each is not None), reverse=True)
+
+
+def _infos(data: bytes) -> Iterator[dict[str, Any]]:
+    for line in data.split(b"\n"):
+        if line.startswith(b'{"commitInfo"'):
+            yield json.loads(line)["commitInfo"]
 
 
 def _clock_s() -> float:

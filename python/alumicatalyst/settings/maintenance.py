@@ -50,3 +50,8 @@ class MaintenanceSettings(Section):
         description="Days that windows are kept; 0: for ever. They are small beside readings, and what long histories "
         "are made of.",
     )
+    without_ledger: bool = Field(
+        default=False,
+        description="Whether the flow's maintenance may delete files and move commits though no ledger is kept at "
+        "ledger.uri. Set it only where none is wanted: what a later one has not signed by then, it cannot prove.",
+    )
