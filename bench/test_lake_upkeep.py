@@ -12,8 +12,8 @@ from deltalake import DeltaTable, write_deltalake
 
 from alumicatalyst._core import Dictionary, Partition
 from alumicatalyst.lake import Lake
-from alumicatalyst.lake.compact import compact
-from alumicatalyst.lake.lease import Lease
+from alumicatalyst.maintenance.compact import compact
+from alumicatalyst.maintenance.lease import Lease
 from alumicatalyst.operator import Analysed
 from alumicatalyst.sinks.lake import LakeSink
 from bench.load import load, scaled

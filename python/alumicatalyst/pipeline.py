@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from alumicatalyst.lake import Lake
     from alumicatalyst.lake.journal import JournalRow
     from alumicatalyst.lake.resume import Resume
-    from alumicatalyst.lake.schedule import Schedule
+    from alumicatalyst.maintenance.schedule import Schedule
     from alumicatalyst.settings import Settings
     from alumicatalyst.sinks.alerts import AlertSink
     from alumicatalyst.sources import Reader, Source
@@ -204,7 +204,7 @@ class Pipeline:
         """Connect what the settings name. Sources and stores are imported only where they are used."""
         from alumicatalyst.dictionary import load
         from alumicatalyst.lake import Lake
-        from alumicatalyst.lake.schedule import Schedule
+        from alumicatalyst.maintenance.schedule import Schedule
         from alumicatalyst.sources.selection import source_of
 
         dictionary = load(settings.dictionary)

@@ -133,8 +133,9 @@ class LogReader:
 
 def set_times(times: Mapping[str, float]) -> None:
     """Let days pass in seconds."""
-    from alumicatalyst.lake import table, trim, vacuum
-    from alumicatalyst.lake.lease import Lease
+    from alumicatalyst.lake import table
+    from alumicatalyst.maintenance import trim, vacuum
+    from alumicatalyst.maintenance.lease import Lease
 
     for module, constant, name in ((table, "LOOK_S_MAX", "look_s"), (vacuum, "TEMPORARY_AGE_S", "temporary_s")):
         setattr(module, constant, times.get(name, getattr(module, constant)))

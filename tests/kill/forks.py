@@ -35,7 +35,7 @@ PRELOADED = (
     "alumicatalyst.lake",
     "alumicatalyst.lake.adls",
     "alumicatalyst.lake.doctor",
-    "alumicatalyst.lake.maintain",
+    "alumicatalyst.maintenance.maintain",
     "alumicatalyst.ledger.cursor",
     "alumicatalyst.ledger.process",
     "alumicatalyst.metrics",

@@ -22,14 +22,15 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from alumicatalyst.cli import main as program
-from alumicatalyst.lake import Lake, expire, tables
-from alumicatalyst.lake.compact import compact
-from alumicatalyst.lake.lease import Lease
+from alumicatalyst.lake import Lake, tables
 from alumicatalyst.lake.query import select
-from alumicatalyst.lake.trim import trim
-from alumicatalyst.lake.vacuum import vacuum
 from alumicatalyst.ledger.cursor import cursor
 from alumicatalyst.ledger.prove import prove_commit, prove_row
+from alumicatalyst.maintenance import expire
+from alumicatalyst.maintenance.compact import compact
+from alumicatalyst.maintenance.lease import Lease
+from alumicatalyst.maintenance.trim import trim
+from alumicatalyst.maintenance.vacuum import vacuum
 from tests.ledger.site import Site
 
 if TYPE_CHECKING:

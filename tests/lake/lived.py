@@ -11,14 +11,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from alumicatalyst import _core
-from alumicatalyst.lake import Lake, expire, tables
+from alumicatalyst.lake import Lake, tables
 from alumicatalyst.lake.commit import Plan, Put, Retry, append, put_files
-from alumicatalyst.lake.compact import compact
 from alumicatalyst.lake.encode import EncodedFile, encode
-from alumicatalyst.lake.lease import Lease
 from alumicatalyst.lake.migrate import migrate
 from alumicatalyst.lake.store import Store, open_store
 from alumicatalyst.lake.table import Table
+from alumicatalyst.maintenance import expire
+from alumicatalyst.maintenance.compact import compact
+from alumicatalyst.maintenance.lease import Lease
 from tests.lake import plant
 
 if TYPE_CHECKING:

@@ -18,11 +18,12 @@ from hypothesis import strategies as st
 
 from alumicatalyst import _core
 from alumicatalyst.errors import LakeError
-from alumicatalyst.lake import Lake, rewrite
-from alumicatalyst.lake.compact import Compacted, compact, jobs
+from alumicatalyst.lake import Lake
 from alumicatalyst.lake.doctor import examine
-from alumicatalyst.lake.lease import Lease, Stopped
 from alumicatalyst.lake.store import LocalStore
+from alumicatalyst.maintenance import rewrite
+from alumicatalyst.maintenance.compact import Compacted, compact, jobs
+from alumicatalyst.maintenance.lease import Lease, Stopped
 from tests.lake import plant, upkeep
 from tests.lake.upkeep import Hooked, NoLease
 

@@ -14,8 +14,9 @@ from deltalake import DeltaTable, write_deltalake
 
 from alumicatalyst.cli.main import main
 from alumicatalyst.errors import InputError, LakeError
-from alumicatalyst.lake import Lake, doctor_sql
+from alumicatalyst.lake import Lake
 from alumicatalyst.lake.doctor import examine
+from alumicatalyst.lake.doctor import sql as doctor_sql
 from alumicatalyst.lake.query import select
 from alumicatalyst.lake.record import dictionary_path
 from tests.lake import plant
@@ -24,7 +25,7 @@ from tests.lake.faults import Faults, Killed
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from alumicatalyst.lake.doctor_checks import Check
+    from alumicatalyst.lake.doctor.checks import Check
 
 
 def wrong(lake: Lake) -> dict[str, int | None]:

@@ -18,17 +18,20 @@ from deltalake import DeltaTable, write_deltalake
 from alumicatalyst import _core
 from alumicatalyst.cli.main import main
 from alumicatalyst.errors import LedgerError
-from alumicatalyst.lake import Lake, doctor_checks, doctor_log, expire, log, tables
+from alumicatalyst.lake import Lake, log, tables
 from alumicatalyst.lake.commit import Plan, append
-from alumicatalyst.lake.compact import compact
+from alumicatalyst.lake.doctor import checks as doctor_checks
 from alumicatalyst.lake.doctor import examine
-from alumicatalyst.lake.lease import Lease
+from alumicatalyst.lake.doctor import logs as doctor_log
 from alumicatalyst.lake.record import dictionary_path
 from alumicatalyst.lake.retry import Retry
 from alumicatalyst.lake.store import LocalStore
 from alumicatalyst.lake.table import CLAIM_PREFIX
-from alumicatalyst.lake.trim import trim
-from alumicatalyst.lake.vacuum import vacuum
+from alumicatalyst.maintenance import expire
+from alumicatalyst.maintenance.compact import compact
+from alumicatalyst.maintenance.lease import Lease
+from alumicatalyst.maintenance.trim import trim
+from alumicatalyst.maintenance.vacuum import vacuum
 from tests.lake import plant
 
 if TYPE_CHECKING:
@@ -36,7 +39,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from alumicatalyst.lake.doctor import Report
-    from alumicatalyst.lake.doctor_checks import Check
+    from alumicatalyst.lake.doctor.checks import Check
 
 UNTIL = 160
 OLD_S = 2 * 86_400

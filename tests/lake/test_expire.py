@@ -13,11 +13,12 @@ from deltalake import DeltaTable
 
 from alumicatalyst.cli.main import main
 from alumicatalyst.errors import ClaimLost, InputError
-from alumicatalyst.lake import Lake, account, expire
+from alumicatalyst.lake import Lake, account
 from alumicatalyst.lake.commit import Plan, append
 from alumicatalyst.lake.doctor import examine
-from alumicatalyst.lake.lease import WHAT, Lease
 from alumicatalyst.lake.table import CLAIM_PREFIX, Table
+from alumicatalyst.maintenance import expire
+from alumicatalyst.maintenance.lease import WHAT, Lease
 from tests.lake import plant
 from tests.lake.faults import Faults, Killed
 

@@ -13,11 +13,11 @@ import pytest
 
 from alumicatalyst.errors import ClaimLost
 from alumicatalyst.lake import Lake
-from alumicatalyst.lake.compact import compact
-from alumicatalyst.lake.lease import Holder, Lease, Stopped, holder
 from alumicatalyst.lake.store import LocalStore
-from alumicatalyst.lake.trim import trim
-from alumicatalyst.lake.vacuum import vacuum
+from alumicatalyst.maintenance.compact import compact
+from alumicatalyst.maintenance.lease import Holder, Lease, Stopped, holder
+from alumicatalyst.maintenance.trim import trim
+from alumicatalyst.maintenance.vacuum import vacuum
 from tests.lake import plant, upkeep
 from tests.lake.upkeep import Hooked
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from alumicatalyst.cli.main import main
-from alumicatalyst.lake.lease import Lease
+from alumicatalyst.maintenance.lease import Lease
 from tests.lake import plant
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ import pytest
 
 from alumicatalyst.errors import ClaimLost
 from alumicatalyst.lake import Lake, archive
-from alumicatalyst.lake.lease import Lease
 from alumicatalyst.lake.store import open_store
-from alumicatalyst.lake.trim import trim
+from alumicatalyst.maintenance.lease import Lease
+from alumicatalyst.maintenance.trim import trim
 from tests.lake import plant, upkeep
 from tests.lake.upkeep import Hooked, NoLease
 from tests.parts.azurite import Azurite, azurite

@@ -15,15 +15,15 @@ from deltalake import DeltaTable
 from alumicatalyst.cli.main import main
 from alumicatalyst.errors import LakeError, LedgerError
 from alumicatalyst.lake import Lake, log, schemas, tables
-from alumicatalyst.lake.compact import compact
 from alumicatalyst.lake.doctor import examine
-from alumicatalyst.lake.lease import Lease
 from alumicatalyst.lake.migrate import migrate
 from alumicatalyst.lake.query import select
 from alumicatalyst.lake.retry import Retry
 from alumicatalyst.lake.schemas import Column, compare
 from alumicatalyst.lake.table import Table
 from alumicatalyst.ledger import evidence, prove
+from alumicatalyst.maintenance.compact import compact
+from alumicatalyst.maintenance.lease import Lease
 from tests.lake import older, plant
 from tests.lake.faults import Killed
 from tests.ledger.site import Site

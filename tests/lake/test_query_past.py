@@ -14,10 +14,10 @@ from deltalake import DeltaTable
 from alumicatalyst.cli.lake_query import query as command
 from alumicatalyst.errors import InputError
 from alumicatalyst.lake import Lake, as_of, log, tables
-from alumicatalyst.lake.compact import compact
-from alumicatalyst.lake.lease import Lease
 from alumicatalyst.lake.query import select
-from alumicatalyst.lake.vacuum import vacuum
+from alumicatalyst.maintenance.compact import compact
+from alumicatalyst.maintenance.lease import Lease
+from alumicatalyst.maintenance.vacuum import vacuum
 from tests.lake import plant
 from tests.parts.azurite import Azurite, azurite
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from alumicatalyst.lake import Lake
-from alumicatalyst.lake.lease import Lease, holder
-from alumicatalyst.lake.maintain import Limits
-from alumicatalyst.lake.schedule import Schedule
+from alumicatalyst.maintenance.lease import Lease, holder
+from alumicatalyst.maintenance.maintain import Limits
+from alumicatalyst.maintenance.schedule import Schedule
 from alumicatalyst.settings import load_settings
 from tests.lake import plant
 

@@ -15,7 +15,7 @@ from alumicatalyst import _core
 from alumicatalyst.errors import LakeError
 from alumicatalyst.lake import Lake, archive, log
 from alumicatalyst.lake.store import LocalStore
-from alumicatalyst.lake.trim import Trimmed, trim
+from alumicatalyst.maintenance.trim import Trimmed, trim
 from tests.lake import plant, upkeep
 from tests.lake.upkeep import Hooked, NoLease
 
@@ -108,7 +108,7 @@ def test_a_dry_run_changes_nothing_and_tells_what_would_move(lake: Lake) -> None
 
 def test_large_logs_make_several_archives(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     before = commits(lake)
-    monkeypatch.setattr("alumicatalyst.lake.trim.ARCHIVE_COMMITS_MAX", 10)
+    monkeypatch.setattr("alumicatalyst.maintenance.trim.ARCHIVE_COMMITS_MAX", 10)
     assert run(lake).archives == 3
     assert dict(archive.commits(lake.store, "readings")) == {each: before[each] for each in range(29)}
     names = [path.rpartition("/")[2] for path, _ in lake.store.list("_archive/readings")]

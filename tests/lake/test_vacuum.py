@@ -14,7 +14,7 @@ import pytest
 from alumicatalyst import _core
 from alumicatalyst.lake import Lake, tables
 from alumicatalyst.lake.store import LocalStore
-from alumicatalyst.lake.vacuum import Vacuumed, vacuum
+from alumicatalyst.maintenance.vacuum import Vacuumed, vacuum
 from tests.lake import plant, upkeep
 from tests.lake.upkeep import Hooked, NoLease
 

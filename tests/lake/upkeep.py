@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from alumicatalyst.errors import LakeError
 from alumicatalyst.lake import Lake, tables
-from alumicatalyst.lake.compact import compact
-from alumicatalyst.lake.trim import trim
-from alumicatalyst.lake.vacuum import vacuum
+from alumicatalyst.maintenance.compact import compact
+from alumicatalyst.maintenance.trim import trim
+from alumicatalyst.maintenance.vacuum import vacuum
 from tests.lake import plant
 from tests.lake.faults import Killed
 

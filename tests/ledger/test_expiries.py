@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 import pytest
 
-from alumicatalyst.lake import Lake, account, expire, log
-from alumicatalyst.lake.compact import compact
-from alumicatalyst.lake.lease import Lease
-from alumicatalyst.lake.vacuum import vacuum
+from alumicatalyst.lake import Lake, account, log
 from alumicatalyst.ledger import verify_report
+from alumicatalyst.maintenance import expire
+from alumicatalyst.maintenance.compact import compact
+from alumicatalyst.maintenance.lease import Lease
+from alumicatalyst.maintenance.vacuum import vacuum
 
 if TYPE_CHECKING:
     from tests.ledger.site import Site

@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING
 
 from alumicatalyst import _core
 from alumicatalyst.lake import Lake
-from alumicatalyst.lake.compact import compact
-from alumicatalyst.lake.lease import Lease
 from alumicatalyst.lake.store import open_store
 from alumicatalyst.ledger import evidence, prove
 from alumicatalyst.ledger.log import LogReader
@@ -15,6 +13,8 @@ from alumicatalyst.ledger.place import Place
 from alumicatalyst.ledger.process import Ledger
 from alumicatalyst.ledger.verify import verify
 from alumicatalyst.ledger.verify_report import Report
+from alumicatalyst.maintenance.compact import compact
+from alumicatalyst.maintenance.lease import Lease
 from tests.lake import plant
 from tests.parts.azurite import Azurite, azurite
 

@@ -13,14 +13,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from alumicatalyst.errors import LedgerError
-from alumicatalyst.lake import Lake, archive, rewrite, tables
+from alumicatalyst.lake import Lake, archive, tables
 from alumicatalyst.lake.doctor import examine
-from alumicatalyst.lake.lease import Lease
-from alumicatalyst.lake.maintain import Limits, maintain
-from alumicatalyst.lake.trim import trim
 from alumicatalyst.ledger import entry, evidence
 from alumicatalyst.ledger.cursor import cursor
 from alumicatalyst.ledger.prove import prove_commit, prove_row
+from alumicatalyst.maintenance import rewrite
+from alumicatalyst.maintenance.lease import Lease
+from alumicatalyst.maintenance.maintain import Limits, maintain
+from alumicatalyst.maintenance.trim import trim
 from tests.lake import upkeep
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from alumicatalyst.cli.lake_shown import Json, Uri
 
 if TYPE_CHECKING:
     from alumicatalyst.lake.lake import Lake
-    from alumicatalyst.lake.lease import Lease
-    from alumicatalyst.lake.maintain import Limits, Maintained
+    from alumicatalyst.maintenance.lease import Lease
+    from alumicatalyst.maintenance.maintain import Limits, Maintained
     from alumicatalyst.settings.schema import Settings
 
     Do = Callable[["_Work"], Maintained]
@@ -58,10 +58,10 @@ def compact(
 
         alumicatalyst lake compact --table readings --target-mb 128
     """
-    from alumicatalyst.lake.maintain import Maintained
+    from alumicatalyst.maintenance.maintain import Maintained
 
     def do(work: _Work) -> Maintained:
-        from alumicatalyst.lake.compact import compact as run
+        from alumicatalyst.maintenance.compact import compact as run
 
         size = target_mb or work.limits.target_mb
         done = run(
@@ -95,10 +95,10 @@ def vacuum(
 
         alumicatalyst lake vacuum --days 1
     """
-    from alumicatalyst.lake.maintain import Maintained
+    from alumicatalyst.maintenance.maintain import Maintained
 
     def do(work: _Work) -> Maintained:
-        from alumicatalyst.lake.vacuum import vacuum as run
+        from alumicatalyst.maintenance.vacuum import vacuum as run
 
         kept = work.limits.vacuum_days if days is None else days
         return Maintained(
@@ -130,10 +130,10 @@ def trim(
 
         alumicatalyst lake trim --days 90 --dry-run
     """
-    from alumicatalyst.lake.maintain import Maintained
+    from alumicatalyst.maintenance.maintain import Maintained
 
     def do(work: _Work) -> Maintained:
-        from alumicatalyst.lake.trim import trim as run
+        from alumicatalyst.maintenance.trim import trim as run
 
         kept = work.limits.log_days if days is None else days
         return Maintained(trimmed=run(work.lake, work.lease, work.names, signed=work.signed(), days=kept, say=work.say))
@@ -162,12 +162,12 @@ def expire(
 
         alumicatalyst lake expire --readings 365 --rejected 90
     """
-    from alumicatalyst.lake.maintain import Maintained
+    from alumicatalyst.maintenance.maintain import Maintained
 
     def do(work: _Work) -> Maintained:
         from datetime import UTC, datetime
 
-        from alumicatalyst.lake.expire import expire as run
+        from alumicatalyst.maintenance.expire import expire as run
 
         said = {"readings": readings, "rejected": rejected, "windows": windows}
         days = {name: kept for name, kept in said.items() if kept is not None} or work.limits.expire_days
@@ -198,7 +198,7 @@ def maintain(
     """
 
     def do(work: _Work) -> Maintained:
-        from alumicatalyst.lake.maintain import maintain as run
+        from alumicatalyst.maintenance.maintain import maintain as run
 
         work.signed()  # Said before anything is done, not after an hour of it.
         return run(
@@ -220,7 +220,7 @@ class _Work:
     def __init__(
         self, lake: Lake, lease: Lease | None, settings: Settings, names: Sequence[str], *, without_ledger: bool
     ) -> None:
-        from alumicatalyst.lake.maintain import Limits
+        from alumicatalyst.maintenance.maintain import Limits
 
         self.lake, self.lease, self.names = lake, lease, names
         self.limits: Limits = Limits.of(settings.maintenance)
@@ -253,7 +253,7 @@ def _maintain(
     from alumicatalyst.errors import InputError
     from alumicatalyst.lake import tables
     from alumicatalyst.lake.lake import Lake
-    from alumicatalyst.lake.lease import Lease
+    from alumicatalyst.maintenance.lease import Lease
     from alumicatalyst.settings import load_settings
 
     unknown = [each for each in named or [] if each not in tables.SPECS]

@@ -7,8 +7,8 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from alumicatalyst.lake.account import EXPIRED_PREFIX
-from alumicatalyst.lake.expire import KINDS, OPERATION
 from alumicatalyst.ledger import delta
+from alumicatalyst.maintenance.expire import KINDS, OPERATION
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -8,7 +8,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Final
 
 from alumicatalyst.errors import LedgerError, StateError
-from alumicatalyst.lake import archive, lease, state, tables
+from alumicatalyst.lake import archive, state, tables
 from alumicatalyst.lake.fault import reported
 from alumicatalyst.ledger import entry
 from alumicatalyst.ledger.log import CHECKPOINT
@@ -16,6 +16,7 @@ from alumicatalyst.ledger.tiles import Tiles
 from alumicatalyst.ledger.verify_log import verify_log
 from alumicatalyst.ledger.verify_report import Finding
 from alumicatalyst.ledger.verify_table import TableCheck
+from alumicatalyst.maintenance import lease
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

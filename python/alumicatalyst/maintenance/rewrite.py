@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from duckdb import DuckDBPyConnection
 
-    from alumicatalyst.lake.lease import Lease
+    from alumicatalyst.maintenance.lease import Lease
 
 MEMORY_MAX: Final = "256MB"
 """What sorting may hold in memory; beyond it DuckDB goes on in a temporary directory."""

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from alumicatalyst.errors import LakeError
-from alumicatalyst.lake import archive, checkpoint, doctor_table, log, tables
+from alumicatalyst.lake import archive, checkpoint, log, tables
+from alumicatalyst.lake.doctor import table as doctor_table
 from alumicatalyst.lake.fault import first_line
 
 if TYPE_CHECKING:
-    from alumicatalyst.lake.doctor_checks import Findings
+    from alumicatalyst.lake.doctor.checks import Findings
     from alumicatalyst.lake.log import LogState
     from alumicatalyst.lake.store import Store
     from alumicatalyst.lake.tables import TableSpec

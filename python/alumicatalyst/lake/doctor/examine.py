@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING, Any, Final
 import duckdb
 
 from alumicatalyst.errors import LakeError, LedgerError, StateError
-from alumicatalyst.lake import account, archive, doctor_files, doctor_log, doctor_sql, log, query, seen, state, tables
-from alumicatalyst.lake.doctor_checks import EXAMPLES_MAX, Check, Findings
+from alumicatalyst.lake import account, archive, log, query, seen, state, tables
+from alumicatalyst.lake.doctor import files as doctor_files
+from alumicatalyst.lake.doctor import logs as doctor_log
+from alumicatalyst.lake.doctor import sql as doctor_sql
+from alumicatalyst.lake.doctor.checks import EXAMPLES_MAX, Check, Findings
 from alumicatalyst.lake.fault import first_line, reported
 from alumicatalyst.lake.record import dictionary_path
 from alumicatalyst.lake.table import CLAIM_PREFIX, JOURNAL_PREFIX, Snapshot
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from alumicatalyst.lake.account import Loss
-    from alumicatalyst.lake.doctor_log import TableLog
+    from alumicatalyst.lake.doctor.logs import TableLog
     from alumicatalyst.lake.lake import Lake
     from alumicatalyst.lake.log import LogState
     from alumicatalyst.lake.store import Store

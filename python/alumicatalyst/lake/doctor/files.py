@@ -12,14 +12,15 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
-from alumicatalyst.lake import archive, compact, lease, log, tables
+from alumicatalyst.lake import archive, log, tables
 from alumicatalyst.lake.fault import first_line
 from alumicatalyst.lake.store import TEMPORARY_SUFFIX
+from alumicatalyst.maintenance import compact, lease
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from alumicatalyst.lake.doctor_checks import Findings
+    from alumicatalyst.lake.doctor.checks import Findings
     from alumicatalyst.lake.lake import Lake
     from alumicatalyst.lake.log import LogState
     from alumicatalyst.lake.store import Store

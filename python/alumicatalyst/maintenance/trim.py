@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from alumicatalyst.lake.lake import Lake
-    from alumicatalyst.lake.lease import Lease
     from alumicatalyst.lake.store import Store
+    from alumicatalyst.maintenance.lease import Lease
 
 AGE_S_MIN: Final = 3_600.0
 """Nothing younger is touched, whatever the settings say."""

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Final, Self
 from alumicatalyst.errors import ClaimLost
 from alumicatalyst.lake.fault import first_line
 from alumicatalyst.lake.lake import Lake
-from alumicatalyst.lake.lease import Lease, Stopped
-from alumicatalyst.lake.maintain import Limits, maintain
 from alumicatalyst.log import get_logger
+from alumicatalyst.maintenance.lease import Lease, Stopped
+from alumicatalyst.maintenance.maintain import Limits, maintain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

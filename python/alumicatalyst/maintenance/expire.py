@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from alumicatalyst.lake.lake import Lake
-    from alumicatalyst.lake.lease import Lease
     from alumicatalyst.lake.table import Snapshot, Table
+    from alumicatalyst.maintenance.lease import Lease
 
 OPERATION: Final = "EXPIRE"
 """What the commit calls itself; `expired` in its commitInfo says what it took out."""

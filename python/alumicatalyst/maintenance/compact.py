@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from alumicatalyst.lake.lake import Lake
-    from alumicatalyst.lake.lease import Lease
-    from alumicatalyst.lake.rewrite import Rewritten
     from alumicatalyst.lake.table import Snapshot, Table
+    from alumicatalyst.maintenance.lease import Lease
+    from alumicatalyst.maintenance.rewrite import Rewritten
 
 OPERATION: Final = "OPTIMIZE"
 """What the commit calls itself, as Delta's own tools do."""
@@ -203,7 +203,7 @@ class _Run:
 
     def do(self, job: Job, report: Compacted) -> None:
         """Rewrite, put and commit, unless somebody else has been at the files."""
-        from alumicatalyst.lake.rewrite import Unreadable, rewrite
+        from alumicatalyst.maintenance.rewrite import Unreadable, rewrite
 
         with tempfile.TemporaryDirectory(prefix="alumicatalyst-") as folder:
             try:

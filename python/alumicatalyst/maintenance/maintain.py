@@ -7,16 +7,16 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
 from alumicatalyst.lake import tables
-from alumicatalyst.lake.compact import Compacted, compact
-from alumicatalyst.lake.expire import Expired, expire
-from alumicatalyst.lake.trim import Trimmed, trim
-from alumicatalyst.lake.vacuum import Vacuumed, vacuum
+from alumicatalyst.maintenance.compact import Compacted, compact
+from alumicatalyst.maintenance.expire import Expired, expire
+from alumicatalyst.maintenance.trim import Trimmed, trim
+from alumicatalyst.maintenance.vacuum import Vacuumed, vacuum
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from alumicatalyst.lake.lake import Lake
-    from alumicatalyst.lake.lease import Lease
+    from alumicatalyst.maintenance.lease import Lease
     from alumicatalyst.settings.maintenance import MaintenanceSettings
 
     Signed = Callable[[], Mapping[str, int] | None]

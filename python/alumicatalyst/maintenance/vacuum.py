@@ -27,17 +27,17 @@ from urllib.parse import unquote
 
 from alumicatalyst.lake import archive, log
 from alumicatalyst.lake.commit import Plan, append
-from alumicatalyst.lake.compact import software
 from alumicatalyst.lake.fault import reported
 from alumicatalyst.lake.store import TEMPORARY_SUFFIX
 from alumicatalyst.log import get_logger
+from alumicatalyst.maintenance.compact import software
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from alumicatalyst.lake.lake import Lake
-    from alumicatalyst.lake.lease import Lease
     from alumicatalyst.lake.table import Snapshot, Table
+    from alumicatalyst.maintenance.lease import Lease
 
 VACUUM_END: Final = "VACUUM END"
 TEMPORARY_AGE_S: Final = 86_400
