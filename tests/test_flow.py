@@ -159,31 +159,3 @@ def test_i6_a_batch_of_very_many_very_small_items_is_analysed_in_parts():
         assert len(parts) > 2
         assert max(parts) * 65_000 <= COMMAS_MAX * 1.1
     assert _edges_between_rows(batch.slice(0, 9).column("body")) == set()
-
-
-def test_i2_an_output_survives_the_way_between_processes(tmp_path):
-    import pickle
-
-    from alumicatalyst.dictionary import load
-    from alumicatalyst.simulator import Plan
-    from alumicatalyst.sources.simulator import SimulatorSource
-
-    dictionary = load(ROOT / "flows" / "smelter.toml")
-    source = SimulatorSource(dictionary, Plan(start_us=1_767_225_600_000_000), speed=0, end_us=1_767_225_660_000_000)
-    from alumicatalyst._core import Partition
-
-    name = source.partitions()[0]
-    reader = source.open(name, -1, 1)
-    outputs = []
-    partition = Partition(name, dictionary)
-    while not reader.finished:
-        batch = reader.take()
-        if batch is not None:
-            outputs.append(partition.on_batch(batch))
-    moved = pickle.loads(pickle.dumps(outputs, protocol=4))
-    for was, now in zip(outputs, moved, strict=True):
-        assert (now.follows, now.first, now.last) == (was.follows, was.first, was.last)
-        for table in ("readings", "windows", "alarms", "latest", "rejected", "counts"):
-            assert isinstance(getattr(now, table), pa.RecordBatch)
-            assert getattr(now, table).equals(getattr(was, table))
-    assert sum(output.readings.num_rows for output in outputs) > 0
