@@ -29,7 +29,10 @@ _PARTITION = (
     "late + {duplicate:,} duplicate + {rejected:,} rejected; {windows:,} windows, {alarms:,} alarms; {unsealed:,} not "
     "sealed yet; states at {states}"
 )
-_COLUMNS = ("table", "version", "files", "rows", "bytes", "average", "orphans", "removed", "commits", "checkpoint")
+_COLUMNS = (
+    *("table", "version", "files", "rows", "bytes", "bytes_per_row", "average"),
+    *("orphans", "removed", "commits", "checkpoint"),
+)
 _WIDTH_MAX = 1_000
 
 _Ledger = Annotated[
@@ -90,7 +93,9 @@ def _print_report(report: Report) -> None:
         table.add_column(name, justify="left" if name == "table" else "right", no_wrap=True)
     for row in report.tables:
         shown = row | {"checkpoint": _checkpoint_text(row)}
-        table.add_row(*(f"{shown[name]:,}" if isinstance(shown[name], int) else shown[name] for name in _COLUMNS))
+        table.add_row(
+            *(f"{shown[name]:,}" if isinstance(shown[name], int | float) else shown[name] for name in _COLUMNS)
+        )
     # Nothing of it is cut: as wide as its rows are.
     width = console.measure(table, options=console.options.update(max_width=_WIDTH_MAX)).maximum
     Console(width=width, highlight=False).print(table)

@@ -111,15 +111,21 @@ class LakeSink:
         if pending:
             started = time.monotonic()
             rows = sum(buffer.rows for buffer in pending)
-            for name in tables.ROW_TABLES:
-                self._append_rows(name, pending)
+            puts = {name: self._append_rows(name, pending) for name in tables.ROW_TABLES}
             self._append_seals(pending)
             for buffer in pending:
                 partition, follows, last = buffer.resume.partition, buffer.mark, buffer.last
                 alarms = buffer.rows_after("alarms", follows)
                 buffer.committed()
                 self._on_committed(partition, follows, last, alarms)
-            _log.debug("flushed", partitions=len(pending), rows=rows, seconds=round(time.monotonic() - started, 3))
+            readings = puts["readings"]
+            _log.info(
+                "flushed",
+                partitions=len(pending),
+                rows=rows,
+                seconds=round(time.monotonic() - started, 3),
+                bytes_per_reading=round(readings.size / readings.rows, 2) if readings else None,
+            )
         for buffer in self._buffers.values():
             self._put_state(buffer)
         self._waiting_since = None
@@ -160,10 +166,11 @@ class LakeSink:
                 remedy="mend the store; the next state is tried in its turn",
             )
 
-    def _append_rows(self, name: str, pending: list[Buffer]) -> None:
+    def _append_rows(self, name: str, pending: list[Buffer]) -> Put | None:
+        """Commit a table's rows; return the files, None if it needed none."""
         holders = [buffer for buffer in pending if any(getattr(each, name).num_rows for each in buffer.outputs)]
         if not holders:
-            return
+            return None
         table = self._lake.table(name)
 
         def cut(marks: dict[str, int]) -> list[EncodedFile]:
@@ -188,7 +195,7 @@ class LakeSink:
             left = [each for each in holders if each.rows_after(name, marks[each.resume.partition])]
             return Plan({each.resume.partition: each.last for each in left}, put, _commit_info(left, marks))
 
-        append(table, _claims(holders), missing, self._lake.retry)
+        return put if append(table, _claims(holders), missing, self._lake.retry) else None
 
     def _append_seals(self, pending: list[Buffer]) -> None:
         last_marks: dict[str, int] = {}

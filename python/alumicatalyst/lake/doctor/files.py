@@ -104,6 +104,7 @@ def _table(
         "rows": rows,
         "bytes": size,
         "average": size // len(files) if files else 0,
+        "bytes_per_row": round(size / rows, 2) if rows else 0.0,
         "orphans": len(others),
         "removed": len(removed & stored.keys()),
     }
