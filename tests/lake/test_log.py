@@ -167,6 +167,46 @@ def test_i5_a_writer_that_slept_while_its_place_was_trimmed_commits_nothing(
     assert sleeper.refresh().mark("p/1/0") == CHECKPOINT_INTERVAL + 2
 
 
+def test_i5_a_stray_commit_of_a_writer_that_slept_is_built_on_by_nobody(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others = [Lake.open(lake.store.root).table("alarms") for _ in range(2)]
+    snapshot = others[0].refresh()
+    assert others[1].refresh() == snapshot
+    table = lake.table("alarms")
+    for number in range(1, CHECKPOINT_INTERVAL + 3):
+        commit(table, number)
+    trim(lake, "alarms", CHECKPOINT_INTERVAL - 1)
+    # As the store has it when the writer's place was trimmed between its last look and its request.
+    stray = log.encode([log.commit_info("WRITE", {}), log.transaction("p/1/0", 99)])
+    assert lake.store.create_if_absent(log.commit_path("alarms", snapshot.version + 1), stray)
+    clock = lake_table._clock_s() + lake_table.LOOK_S_MAX + 1
+    monkeypatch.setattr(lake_table, "_clock_s", lambda: clock)
+    for each in others:
+        assert each.refresh() == table.refresh()
+        commit(each, each.refresh().mark("p/1/0") + 1)
+    newest = table.refresh()
+    assert newest.mark("p/1/0") == CHECKPOINT_INTERVAL + 4
+    assert Lake.open(lake.store.root).table("alarms").refresh() == newest
+
+
+def test_a_checkpoint_that_is_late_points_nobody_back(lake: Lake) -> None:
+    table = lake.table("alarms")
+    for number in range(2 * CHECKPOINT_INTERVAL):
+        commit(table, number)
+    pointer = f"alarms/{log.FOLDER}/{log.LAST_CHECKPOINT}"
+    newest = lake.store.get(pointer)
+    late = LogState()
+    version = CHECKPOINT_INTERVAL - 1
+    path = log.checkpoint_path("alarms", version)
+    kept = lake.store.get(path)
+    checkpoint.decode(kept, version, path, late)
+    late.transactions["p/1/0"]["version"] = 99
+    table._write_checkpoint(late)
+    assert lake.store.get(pointer) == newest
+    assert lake.store.get(path) == kept
+
+
 def test_a_table_that_has_become_older_is_read_anew(lake: Lake) -> None:
     table = lake.table("alarms")
     for number in range(4):
@@ -183,7 +223,7 @@ def test_a_checkpoint_that_cannot_be_written_harms_no_commit(lake: Lake, monkeyp
         raise OSError("no space left on device")
 
     table = lake.table("alarms")
-    monkeypatch.setattr(type(lake.store), "put", full)
+    monkeypatch.setattr(checkpoint, "encode", full)
     for number in range(CHECKPOINT_INTERVAL + 1):
         commit(table, number)
     monkeypatch.undo()

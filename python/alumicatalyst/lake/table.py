@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import threading
 import time
@@ -111,7 +110,11 @@ class Table:
             LakeError: Its log cannot be read.
         """
         with self.lock:
-            state, self._state = self._state or self._begin(), None
+            state, self._state = self._state, None
+            if state is None or (self._looked_long_ago() and not self._is_there(state.version)):
+                # The first look; or this process slept, and what it knew last was trimmed: what stands behind that
+                # place may be the stray commit of another one that slept.
+                state = self._begin()
             while True:
                 looked_s = _clock_s()
                 try:
@@ -222,11 +225,14 @@ class Table:
             version = snapshot.version + 1
             told = [log.transaction(app, number) for app, number in transactions.items()]
             data = log.encode([log.commit_info(operation, metadata), *told, *actions])
+            if self._looked_long_ago() and not self._is_there(snapshot.version):
+                self._state = None
+                raise NotNext(f"version {snapshot.version} was trimmed, the table has gone on")
             # THE COMMIT POINT of this table: the log's next entry, which only one process can make, and which is
             # durable when it is made.
             if not self.store.create_if_absent(log.commit_path(self.name, version), data):
                 raise NotNext(f"version {version} was committed by another process")
-            if _clock_s() - self._looked_s > LOOK_S_MAX and not self._is_there(snapshot.version):
+            if self._looked_long_ago() and not self._is_there(snapshot.version):
                 # This process slept for so long that the log was trimmed beyond what it knew, and what it made stands
                 # where nobody looks. Trimming goes upwards: had the version been trimmed, so had the one before it.
                 self._state = None
@@ -243,9 +249,10 @@ class Table:
         started = time.perf_counter()
         try:
             data, pointer = checkpoint.encode(state)
-            self.store.put(log.checkpoint_path(self.name, state.version), data)
-            # Readers are pointed to it once it is durable.
-            self.store.put(f"{self.name}/{log.FOLDER}/{log.LAST_CHECKPOINT}", pointer)
+            self.store.create_if_absent(log.checkpoint_path(self.name, state.version), data)
+            # Readers are pointed to it once it is durable, unless a quicker process has pointed them further.
+            if self._pointed() < state.version:
+                self.store.put(f"{self.name}/{log.FOLDER}/{log.LAST_CHECKPOINT}", pointer)
         except Exception as error:  # noqa: BLE001 the commit stands, and the next checkpoint is tried in its turn
             _log.warning("checkpoint not written", table=self.name, version=state.version, error=first_line(error))
         metrics.STAGE_SECONDS.labels("checkpoint").observe(time.perf_counter() - started)
@@ -292,10 +299,21 @@ class Table:
 
     def _checkpoints(self) -> Iterator[int]:
         """Yield the versions of checkpoints: the one that readers are pointed to, then all, newest first."""
-        # There may be none yet; one that is damaged `lake doctor` names, and checkpoints are found without it.
-        with contextlib.suppress(FileNotFoundError, ValueError, KeyError, TypeError):
-            yield int(json.loads(self.store.get(f"{self.name}/{log.FOLDER}/{log.LAST_CHECKPOINT}"))["version"])
+        pointed = self._pointed()
+        if pointed >= 0:
+            yield pointed
         yield from self._listed_checkpoints()
+
+    def _pointed(self) -> int:
+        """Return the version of the checkpoint that readers are pointed to, -1 for none."""
+        try:
+            return int(json.loads(self.store.get(f"{self.name}/{log.FOLDER}/{log.LAST_CHECKPOINT}"))["version"])
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            # There may be none yet; one that is damaged `lake doctor` names, and checkpoints are found without it.
+            return -1
+
+    def _looked_long_ago(self) -> bool:
+        return _clock_s() - self._looked_s > LOOK_S_MAX
 
     def _listed_checkpoints(self) -> list[int]:
         found = (log.checkpoint_version_of(path) for path, _ in self.store.list(f"{self.name}/{log.FOLDER}"))
