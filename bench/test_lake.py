@@ -111,7 +111,7 @@ def test_sink(tmp_path: Path, measure: Measure, figure: Callable[[Figure], None]
     run(*started()[0])
     assert_whole({name: pl.read_parquet(DeltaTable(str(root / name)).file_uris()) for name in TABLES})
     who = "AlumiCatalyst"
-    measure(run, setup=started, layer="lake", load=LOAD, who=who, readings=READINGS, rounds=5)
+    measure(run, setup=started, layer="lake", load=LOAD, who=who, readings=READINGS, rounds=5, goal=4.0)
     stored_size(root, who, figure)
 
 

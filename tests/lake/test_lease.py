@@ -6,6 +6,7 @@ import itertools
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 
 import polars as pl
@@ -15,7 +16,7 @@ from alumicatalyst.errors import ClaimLost
 from alumicatalyst.lake import Lake
 from alumicatalyst.lake.store import LocalStore
 from alumicatalyst.maintenance.compact import compact
-from alumicatalyst.maintenance.lease import Holder, Lease, Stopped, holder
+from alumicatalyst.maintenance.lease import Holder, Lease, Stopped, holder, today
 from alumicatalyst.maintenance.trim import trim
 from alumicatalyst.maintenance.vacuum import vacuum
 from tests.lake import plant, upkeep
@@ -173,3 +174,24 @@ def test_a_lake_in_a_folder_whose_name_is_a_pattern_is_compacted(tmp_path: Path)
     files = [Path(lake.store.root, "readings", each) for each in lake.table("readings").files()]
     found = pl.concat(pl.read_parquet(each.read_bytes()) for each in files)
     assert found.height == len(plant.undisturbed(12)["readings"])
+
+
+def test_a_lease_whose_answer_was_lost_is_ours_all_the_same(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    create = LocalStore.create_if_absent
+
+    def lost(self: LocalStore, path: str, data: bytes) -> bool:
+        create(self, path, data)
+        return create(self, path, data)  # As an HTTP client does that has lost its connection.
+
+    monkeypatch.setattr(LocalStore, "create_if_absent", lost)
+    with Lease(lake) as lease:
+        assert lease.number == 1
+        with pytest.raises(ClaimLost, match="has been at it since"):
+            Lease(lake)
+
+
+def test_days_are_counted_by_the_clock_of_the_store(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Lease(lake) as lease:
+        right, real = today(lease), time.time
+        monkeypatch.setattr(time, "time", lambda: real() + 400 * 86_400)
+        assert today(lease) - right < timedelta(days=2)

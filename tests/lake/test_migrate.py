@@ -152,6 +152,16 @@ def test_i7_a_value_in_a_column_that_came_later_is_wrong(site: Site, monkeypatch
     assert "they have values that nobody has digested: score_max" in site.verify().wrong.first[0].what
 
 
+def test_files_that_all_lack_a_later_column_are_compacted(site: Site) -> None:
+    migrate(site.store)
+    lake = Lake.open(str(site.lake))
+    before = asked(lake, "SELECT * FROM windows ORDER BY ALL")
+    with Lease(lake) as lease:
+        (done,) = compact(lake, lease, ["windows"], files_min=2)
+    assert done.files_before > done.files_after > 0
+    assert asked(lake, "SELECT * FROM windows ORDER BY ALL") == before != []
+
+
 def test_a_table_that_an_older_version_did_not_have_is_made(site: Site) -> None:
     shutil.rmtree(site.lake / "alarms")
     assert [(each.table, each.created) for each in migrate(site.store)] == [("windows", False), ("alarms", True)]

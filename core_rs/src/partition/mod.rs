@@ -1,7 +1,7 @@
 //! The operator of one source partition: the only orchestration, and the owner of all state (I2).
 //!
 //! `decode` reads a batch of envelopes into columns; `analyse` then walks them envelope by envelope, in the order that
-//! the blueprint's "Time" prescribes: partition time, silence, checks, duplicates, score, windows, watermark, alarms.
+//! SEMANTICS.md prescribes: partition time, silence, checks, duplicates, score, windows, watermark, alarms.
 
 mod batch;
 mod change;

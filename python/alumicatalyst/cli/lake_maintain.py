@@ -75,7 +75,7 @@ def compact(
 def vacuum(
     tables: _Tables = None,
     days: Annotated[
-        float | None, typer.Option(min=0, max=30, help="Days that files stay; maintenance.vacuum_days otherwise.")
+        float | None, typer.Option(min=0, max=7, help="Days that files stay; maintenance.vacuum_days otherwise.")
     ] = None,
     uri: Uri = None,
     ledger: _Ledger = None,
@@ -165,14 +165,13 @@ def expire(
     from alumicatalyst.maintenance.maintain import Maintained
 
     def do(work: _Work) -> Maintained:
-        from datetime import UTC, datetime
-
         from alumicatalyst.maintenance.expire import expire as run
+        from alumicatalyst.maintenance.lease import today
 
         said = {"readings": readings, "rejected": rejected, "windows": windows}
         days = {name: kept for name, kept in said.items() if kept is not None} or work.limits.expire_days
-        today = datetime.now(UTC).date()
-        return Maintained(expired=run(work.lake, days=days, lease=work.lease, today=today, dry_run=dry_run))
+        done = run(work.lake, days=days, lease=work.lease, today=today(work.lease), dry_run=dry_run)
+        return Maintained(expired=done)
 
     _maintain(do, None, uri, config, dry_run=dry_run, as_json=as_json)
 
@@ -262,7 +261,9 @@ def _maintain(
     if ledger is not None and not ledger.startswith("file:"):
         ledger = f"file:{ledger}"
     settings = load_settings(config, lake__uri=uri, ledger__uri=ledger)
-    lake = Lake.open(settings.lake.uri, credential=settings.lake.credential, create=False)
+    lake = Lake.open(
+        settings.lake.uri, credential=settings.lake.credential, create=False, patience_s=settings.lake.patience_s
+    )
     names = [each for each in tables.SPECS if not named or each in named]
     with ExitStack() as stack:
         lease = None if dry_run else stack.enter_context(Lease(lake))
@@ -275,6 +276,8 @@ def _maintain(
         print(json.dumps({"dry_run": dry_run, **done.as_dict()}, default=str, ensure_ascii=False))
     else:
         _print(done, dry_run=dry_run)
+    if any(each.unreadable for each in done.compacted):
+        raise typer.Exit(1)
 
 
 def _threads() -> int:
@@ -314,6 +317,11 @@ def _lines(done: Maintained) -> list[str]:
             lines.append(f"{compacted.table}: {became}, {compacted.rows:,} rows{after}")
         if compacted.dropped:
             lines.append(f"{compacted.table}: {compacted.dropped:,} groups of files were replaced by others meanwhile")
+        if compacted.unreadable:
+            lines.append(
+                f"{compacted.table}: {compacted.unreadable:,} groups of files stay as they are, as one of each is "
+                "damaged; `alumicatalyst lake doctor` names it"
+            )
     for vacuumed in done.vacuumed:
         name = vacuumed.table or "unfinished writes"
         if vacuumed.files:

@@ -26,7 +26,8 @@ _REMEDIES = {
 
 _HOPELESS = {
     errno.EACCES: "let the process's user write there",
-    errno.EPERM: "let the process's user write there",
+    errno.EPERM: "let the process's user write there, on a file system that has hard links",
+    errno.EOPNOTSUPP: "put the lake on a file system that has hard links and can sync folders",
     errno.EROFS: "mount that file system for writing, or set lake.uri to another one",
     errno.EFBIG: "raise the limit of a file's size (ulimit -f)",
     errno.ENAMETOOLONG: "set lake.uri to a shorter path",

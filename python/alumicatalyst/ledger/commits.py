@@ -55,7 +55,8 @@ class Commits:
         Raises:
             LakeError: It is in an archive, which is damaged.
         """
-        found = self.in_log(version) or self.in_archive(version)
+        # What is in both is alike, unless a writer that slept has left a commit where the log was trimmed.
+        found = self.in_archive(version) or self.in_log(version)
         return None if found is None else found.data
 
     def in_log(self, version: int) -> Place | None:

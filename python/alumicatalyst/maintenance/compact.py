@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
-from alumicatalyst.errors import LakeError
 from alumicatalyst.lake import log
 from alumicatalyst.lake.commit import Plan, Put, append
 from alumicatalyst.lake.fault import reported
@@ -90,6 +89,7 @@ class Compacted:
         bytes_after: Size of the latter; 0 for a dry run, which does not know it.
         rows: Rows in them.
         dropped: Groups of files that somebody else replaced meanwhile.
+        unreadable: Groups of files that stay as they are, because one of them is damaged.
         versions: The commits.
     """
 
@@ -100,6 +100,7 @@ class Compacted:
     bytes_after: int = 0
     rows: int = 0
     dropped: int = 0
+    unreadable: int = 0
     versions: list[int] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
@@ -131,8 +132,10 @@ def compact(
     Raises:
         ClaimLost: Another process maintains the lake now.
         Stopped: The lease was told to stop.
-        LakeError: The store failed, or a file is damaged.
+        LakeError: The store failed.
     """
+    from alumicatalyst.maintenance.rewrite import Unreadable
+
     done = []
     for name in names:
         table = lake.table(name)
@@ -147,7 +150,18 @@ def compact(
                     _count(report, job)
                 else:
                     lease.check()
-                    _Run(lake, table, lease, snapshot, threads).do(job, report)
+                    try:
+                        _Run(lake, table, lease, snapshot, threads).do(job, report)
+                    except Unreadable as error:
+                        # One damaged file keeps the others of its group as they are, and nothing else.
+                        report.unreadable += 1
+                        _log.warning(
+                            "files not compacted",
+                            table=name,
+                            day=job.day,
+                            error=str(error),
+                            remedy="`alumicatalyst lake doctor` names the file: restore it",
+                        )
         done.append(report)
     return done
 
@@ -202,7 +216,7 @@ class _Run:
         self._threads = threads
 
     def do(self, job: Job, report: Compacted) -> None:
-        """Rewrite, put and commit, unless somebody else has been at the files."""
+        """Rewrite, put and commit, unless somebody else has been at the files; Unreadable if one is damaged."""
         from alumicatalyst.maintenance.rewrite import Unreadable, rewrite
 
         with tempfile.TemporaryDirectory(prefix="alumicatalyst-") as folder:
@@ -215,10 +229,7 @@ class _Run:
                 if not self._are_live(job):
                     report.dropped += 1  # Replaced, and vacuumed too: the work is done.
                     return
-                raise LakeError(
-                    f"couldn't compact {job.table}: {error}; nothing was changed, `alumicatalyst lake doctor` names "
-                    "the file"
-                ) from error
+                raise Unreadable(str(error)) from error
         self._lease.check()
         self._commit(job, made, report)
 

@@ -20,7 +20,7 @@ import time
 import uuid
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from alumicatalyst.errors import AlumicatalystError, ClaimLost
@@ -237,6 +237,15 @@ def now_s(store: Store) -> float:
     return time.time()  # Listed late; no decision that matters rests on it.
 
 
+def today(lease: Lease | None) -> date:
+    """Return the date by which days are counted: the store's, as a maintainer's own clock may be wrong.
+
+    Args:
+        lease: The lease; None for a dry run, which asks its own clock and changes nothing.
+    """
+    return datetime.fromtimestamp(time.time() if lease is None else lease.now_s(), UTC).date()
+
+
 def _take(lake: Lake, expires_s: float) -> Holder:
     store = lake.store
     newest = _newest(store)
@@ -255,7 +264,8 @@ def _take(lake: Lake, expires_s: float) -> Holder:
         number = max(number, lake.table(name).refresh().claim(WHAT))
     owner = f"{socket.gethostname()} process {os.getpid()} ({uuid.uuid4().hex[:8]})"
     taken = Holder(number + 1, owner, datetime.now(UTC).isoformat(timespec="seconds"), released=False)
-    won = store.create_if_absent(_path(taken.number), taken.data())
+    # A name that is taken may be taken by ourselves, in a request whose answer was lost: it says whose it is.
+    won = store.create_if_absent(_path(taken.number), taken.data()) or store.get(_path(taken.number)) == taken.data()
     newest = _newest(store)
     if newest is not None and newest[0] > taken.number:
         won = False

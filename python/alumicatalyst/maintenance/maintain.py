@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
 from alumicatalyst.lake import tables
 from alumicatalyst.maintenance.compact import Compacted, compact
 from alumicatalyst.maintenance.expire import Expired, expire
+from alumicatalyst.maintenance.lease import today
 from alumicatalyst.maintenance.trim import Trimmed, trim
 from alumicatalyst.maintenance.vacuum import Vacuumed, vacuum
 
@@ -100,7 +100,7 @@ def maintain(
     days = {name: kept for name, kept in limits.expire_days.items() if name in names and kept}
     if days:
         say("counting what has expired")
-        done.expired = expire(lake, days=days, lease=lease, today=datetime.now(UTC).date(), dry_run=lease is None)
+        done.expired = expire(lake, days=days, lease=lease, today=today(lease), dry_run=lease is None)
     done.compacted = compact(lake, lease, names, target_mb=limits.target_mb, threads=threads, say=say)
     done.vacuumed = vacuum(lake, lease, names, signed=signed(), days=limits.vacuum_days, say=say)
     done.trimmed = trim(lake, lease, names, signed=signed(), days=limits.log_days, say=say)

@@ -117,9 +117,10 @@ def _sorted(
 ) -> Iterator[pa.Table]:
     """Yield the rows in their order, a row group at a time."""
     schema = stored_schema(table)
-    columns = ", ".join(f'"{name}"' for name in schema.names)
+    present = {name for path in files for name in pq.read_schema(path).names}
+    # A column that was added later is missing in some older files, or in all of them, and null there.
+    columns = ", ".join(f'"{name}"' if name in present else f'NULL AS "{name}"' for name in schema.names)
     order = ", ".join(f'"{name}"' for name in ORDER[table])
-    # A column that was added later is missing in older files, and null there.
     query = f"SELECT {columns} FROM read_parquet($files, union_by_name = true) ORDER BY {order}"  # noqa: S608 own names
     found = connection.sql(query, params={"files": [_plain(each) for each in files]})
     waiting: list[pa.Table] = []

@@ -75,7 +75,11 @@ class Schedule:
 
         return cls(
             lambda closed: Lake.open(
-                settings.lake.uri, credential=settings.lake.credential, draining=closed, create=False
+                settings.lake.uri,
+                credential=settings.lake.credential,
+                draining=closed,
+                create=False,
+                patience_s=settings.lake.patience_s,
             ),
             signed,
             Limits.of(settings.maintenance),

@@ -18,14 +18,14 @@ class MaintenanceSettings(Section):
         default=0.0,
         description="Seconds between two rounds of maintenance that the flow's process runs beside its work; 0: none, "
         "run `lake maintain` from elsewhere. Of several processes one does it. Without any, small files slow every "
-        "reader down.",
+        "reader down, and each checkpoint of a table names them all.",
     )
     target_mb: Annotated[int, Field(ge=1, le=512)] = Field(
         default=256,
         description="The size that small files are compacted to. Smaller ones make readers open more files; larger "
         "ones need as much memory and time for one rewrite.",
     )
-    vacuum_days: Annotated[float, Field(ge=0, le=30, allow_inf_nan=False)] = Field(
+    vacuum_days: Annotated[float, Field(ge=0, le=7, allow_inf_nan=False)] = Field(
         default=7.0,
         description="Days after which files that are no longer part of a table are deleted. Reading as of an older "
         "version ends there; with fewer than a few hours a long query may find its files gone.",

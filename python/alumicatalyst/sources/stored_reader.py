@@ -34,6 +34,8 @@ FILE_ROWS_MAX: Final = 4_000_000
 """Rows of a file that is read at once; a larger one is taken apart on disk."""
 _READ_PER_ROW_MAX: Final = 3
 _RANGES_AT_ONCE_MAX: Final = 256
+_LOOKS_MAX: Final = 4
+"""Looks at a table whose files vanish while they are read: maintenance replaces them, and deletes after days."""
 
 _NEVER: Final = np.iinfo(np.int64).min
 
@@ -130,7 +132,7 @@ class StoredReader:
 
     def _gathered(self, after: int, upto: int) -> Tables:
         """Read the files in which rows of a range may be."""
-        for attempt in range(2):
+        for attempt in range(_LOOKS_MAX):
             try:
                 return {
                     name: [
@@ -140,11 +142,11 @@ class StoredReader:
                     ]
                     for name in ROW_TABLES
                 }
-            except FileNotFoundError:
-                if attempt:
-                    raise
+            except FileNotFoundError as error:
+                if attempt == _LOOKS_MAX - 1:
+                    raise _gone(error) from error
                 self._files.refresh()
-        raise AssertionError
+        raise AssertionError("unreachable")
 
     # ------------------------------------------------------------------ large files
 
@@ -157,11 +159,16 @@ class StoredReader:
         )
         ends = self._seals.last[[at + cut for cut in cuts]]
         with tempfile.TemporaryDirectory(prefix="alumicatalyst-") as folder:
-            try:
-                spill = yield from self._spill(Path(folder), at, end, ends)
-            except FileNotFoundError:
-                self._files.refresh()
-                spill = yield from self._spill(Path(folder), at, end, ends)
+            for attempt in range(_LOOKS_MAX):
+                place = Path(folder, str(attempt))
+                place.mkdir()
+                try:
+                    spill = yield from self._spill(place, at, end, ends)
+                    break
+                except FileNotFoundError as error:
+                    if attempt == _LOOKS_MAX - 1:
+                        raise _gone(error) from error
+                    self._files.refresh()
             begin = at
             for number, cut in enumerate(cuts):
                 yield self._range(begin, at + cut + 1, spill.read(number))
@@ -266,3 +273,10 @@ class StoredReader:
             after=after,
             upto=upto,
         )
+
+
+def _gone(error: FileNotFoundError) -> LakeError:
+    return LakeError(
+        f"couldn't replay the lake: {error} is missing, though its table names it; restore it, and see "
+        "`alumicatalyst lake doctor` for what else is"
+    )
