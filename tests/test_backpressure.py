@@ -15,8 +15,9 @@ from bytewax.testing import run_main
 from prometheus_client import REGISTRY
 
 from alumicatalyst._core import Dictionary, Partition
+from alumicatalyst.intake import empty_envelopes
 from alumicatalyst.lake import Lake, away
-from alumicatalyst.pipeline import Pipeline, empty_envelopes
+from alumicatalyst.pipeline import Pipeline
 from alumicatalyst.runner import run_loop
 from alumicatalyst.sources.inbox import Inbox
 from flows.telemetry import flow

@@ -10,8 +10,9 @@ from alumicatalyst.log import get_logger
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from alumicatalyst.intake import Intake
     from alumicatalyst.operator import Analysed, Analysis
-    from alumicatalyst.pipeline import Intake, Pipeline
+    from alumicatalyst.pipeline import Pipeline
 
 _log = get_logger(__name__)
 

@@ -20,8 +20,9 @@ from alumicatalyst.operator import Analysed, Batch
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from alumicatalyst.intake import Intake
     from alumicatalyst.operator import Analysis
-    from alumicatalyst.pipeline import Intake, Pipeline
+    from alumicatalyst.pipeline import Pipeline
 
 _IDLE = timedelta(milliseconds=5)
 
