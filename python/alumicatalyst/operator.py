@@ -122,7 +122,12 @@ class Analysis:
     def _start(self, resume: Resume) -> Partition:
         """Load the state that the resume names, or begin under the first dictionary."""
         if resume.state_sequence >= 0:
-            state = self._lake.state(resume.partition, resume.state_sequence)
+            try:
+                state = self._lake.state(resume.partition, resume.state_sequence)
+            except StateError:
+                # Whoever puts newer states removes old ones: then the partition is theirs, and the state no loss.
+                self._lake.check_claim(resume)
+                raise
             dictionary = self._dictionary(state_info(state)["dictionary_sha256"])
             partition = Partition(resume.partition, dictionary, state)
         else:

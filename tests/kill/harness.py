@@ -189,6 +189,7 @@ class Ground:
         environment = {"ALUMICATALYST_" + name.upper(): str(value) for name, value in given.items()}
         diary.touch()
         output = self.folder / f"output-{number:03d}"
+        output.touch()  # A child may be killed before it has opened it.
         if self.forks is not None:
             return Child(self.forks.start(runner, child_order, environment, output), diary, output)
         with output.open("wb") as file:

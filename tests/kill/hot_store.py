@@ -214,7 +214,7 @@ class HotGround:
             if sample.name == "alumicatalyst_api_mark"
         }
 
-    def wait_for(self, holds: Callable[[], bool], within_s: float = 60.0) -> None:
+    def wait_for(self, holds: Callable[[], bool], within_s: float = 240.0) -> None:
         until = time.monotonic() + within_s
         while not holds():
             assert time.monotonic() < until, (self.marks(), self.ground.marks(), self.api.log())

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from alumicatalyst.errors import ClaimLost
+from alumicatalyst.errors import ClaimLost, StateError
 from alumicatalyst.lake import Lake, claim, tables
 from alumicatalyst.lake.commit import Retry
 from alumicatalyst.lake.doctor import examine
 from alumicatalyst.lake.table import Table
+from alumicatalyst.operator import Analysis
 from tests.conftest import ROOT
 from tests.lake import plant
 
@@ -212,6 +213,18 @@ def test_a_partition_taken_again_in_one_process_drops_what_the_former_run_buffer
         sink.write(plant.item(former, plant.Operator().take(0, 9)))
     sink.close()
     plant.assert_exact(lake, 20)
+
+
+def test_i2_a_state_that_the_next_owner_has_removed_is_a_claim_that_is_lost(lake: Lake) -> None:
+    plant.run(lake, 60)
+    former = take(lake)
+    assert former.state_sequence >= 0
+    lake.store.delete(f"_state/{plant.PARTITION}/{former.state_sequence:020d}")
+    with pytest.raises(StateError, match="it was removed"):
+        Analysis(lake, 60.0)._start(former)
+    take(Lake.open(lake.store.root))
+    with pytest.raises(ClaimLost, match="claimed by another process"):
+        Analysis(lake, 60.0)._start(former)
 
 
 def test_marks_survive_checkpoints_and_new_handles(lake: Lake) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Self
 
 from alumicatalyst.errors import LakeError
 from alumicatalyst.lake import claim, journal, state, tables
+from alumicatalyst.lake.commit import check_claims
 from alumicatalyst.lake.fault import reported
 from alumicatalyst.lake.journal import JournalRow
 from alumicatalyst.lake.record import DictionaryLike, dictionary_path
@@ -114,6 +115,12 @@ class Lake:
             f"read the state of {partition} at {sequence_number}",
             lambda: state.get(self.store, partition, sequence_number),
         )
+
+    def check_claim(self, resume: Resume) -> None:
+        """Raise ClaimLost if another process has taken a partition since."""
+        table = self.table(tables.CLAIM_ORDER[0])
+        snapshot = self.retry.call(f"look at {table.name}", table.refresh)
+        check_claims(table.name, snapshot, {resume.partition: resume.claim})
 
     def put_state(self, resume: Resume, sequence_number: int, state_bytes: bytes) -> None:
         """Keep a state whose rows are committed; older ones beyond the last few are removed."""
