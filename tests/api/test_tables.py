@@ -14,7 +14,7 @@ from alumicatalyst import _core
 from api.problems import Problem
 from api.security.limits import Limits
 from api.table import Span, read_table
-from tests.api.serving import PARTITION, START_US, alarm_id, newest, stream_of, table, transition, window
+from tests.api.serving import PARTITION, alarm_id, newest, stream_of, table, transition, window
 
 SPAN = Span(PARTITION, 0, 100)
 LIMITS = Limits()
@@ -234,4 +234,5 @@ def test_i9_mutated_tables_are_rows_or_a_problem(data: st.DataObject) -> None:
     for row in rows_or_problem(body, kind) or []:
         assert row["partition"] == PARTITION
         assert 0 < row["sequence_number"] <= 100
-        assert row["enqueued_time"].timestamp() * 1e6 == pytest.approx(START_US, rel=1)
+        # Any time that there is may have come of it.
+        assert row["enqueued_time"].tzinfo is not None

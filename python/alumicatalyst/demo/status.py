@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -48,7 +49,8 @@ class Status:
                 case "lake_rows_total":
                     status.committed[sample.labels["table"]] = int(sample.value)
                 case "source_lag_envelopes":
-                    status.lag += int(sample.value)
+                    # A source that has not heard from its broker yet does not know.
+                    status.lag += 0 if math.isnan(sample.value) else int(sample.value)
                 case "watermark_delay_seconds":
                     status.watermark_delay_s = max(status.watermark_delay_s, sample.value)
         return status
