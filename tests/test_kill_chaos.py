@@ -51,7 +51,7 @@ STEPS = {
         Step("end", "bytewax.run", 0, point="put:journal during 1"),
     ],
 }
-# Kills that come at a moment of their own may be too early or too late for it, and of two that maintain at the same time
+# Kills that come at a moment of their own may be too early or too late for it, and of two that maintain at once only
 # one has the lease.
 SURE = {
     LOCAL: {
