@@ -15,6 +15,7 @@ from alumicatalyst.errors import IncarnationChanged, InputError, SourceError
 from alumicatalyst.log import get_logger
 from alumicatalyst.sources import partition_id
 from alumicatalyst.sources.capture_files import CaptureFile, Event
+from alumicatalyst.sources.drained import DrainedReader
 from alumicatalyst.sources.envelope import envelopes
 
 if TYPE_CHECKING:
@@ -127,36 +128,12 @@ class CaptureSource:
                 )
 
 
-class CaptureReader:
+class CaptureReader(DrainedReader["pa.RecordBatch"]):
     """One partition of captured files."""
 
     def __init__(self, source: CaptureSource, files: Sequence[CaptureFile], after: int) -> None:
         self._source, self._files, self._after = source, files, after
-        self._batches = self._read()
-        self.finished = False
-        self.queued = 0
-
-    def take(self) -> pa.RecordBatch | None:
-        """Return the next batch, None at the end.
-
-        Raises:
-            InputError: A file is damaged, or events are missing in it.
-        """
-        if self.finished:
-            return None
-        try:
-            return next(self._batches)
-        except StopIteration:
-            self.finished = True
-            return None
-
-    def lag(self) -> tuple[int, float] | None:
-        """Return None: the source knows how many events there are."""
-        return None
-
-    def close(self) -> None:
-        """Let go of the files."""
-        self._batches.close()
+        super().__init__(self._read())
 
     def _read(self) -> Generator[pa.RecordBatch, None, None]:
         held: list[Event] = []

@@ -16,6 +16,7 @@ import pyarrow as pa
 from alumicatalyst.errors import LakeError
 from alumicatalyst.lake.tables import ROW_TABLES
 from alumicatalyst.log import get_logger
+from alumicatalyst.sources.drained import DrainedReader
 from alumicatalyst.sources.stored_batch import StoredBatch
 from alumicatalyst.sources.stored_spill import Spill, own_rows
 
@@ -42,7 +43,7 @@ _NEVER: Final = np.iinfo(np.int64).min
 _log = get_logger(__name__)
 
 
-class StoredReader:
+class StoredReader(DrainedReader["StoredBatch | None"]):
     """One partition of a lake as a source.
 
     Args:
@@ -56,34 +57,10 @@ class StoredReader:
         self._files, self._seals, self._after, self._complete = files, seals, after, complete
         self._flushes = np.array(seals.flushes, np.int64)
         self._newest = np.maximum.accumulate(seals.newest)
-        self._batches = self._read()
+        super().__init__(self._read())
         begin = int(np.searchsorted(seals.last, after, side="right"))
         self.rows = int((seals.rows["readings"] + seals.rows["rejected"])[begin:].sum())
         self.unsure = 0
-        self.finished = False
-        self.queued = 0
-
-    def take(self) -> StoredBatch | None:
-        """Return the next range; None at the end, and now and then while large files are taken apart.
-
-        Raises:
-            LakeError: The lake cannot be read, or rows are missing.
-        """
-        if self.finished:
-            return None
-        try:
-            return next(self._batches)
-        except StopIteration:
-            self.finished = True
-            return None
-
-    def lag(self) -> tuple[int, float] | None:
-        """Return None: the rows that are left are known to the source."""
-        return None
-
-    def close(self) -> None:
-        """Let go of the files."""
-        self._batches.close()
 
     # ------------------------------------------------------------------ ranges
 
