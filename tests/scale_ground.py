@@ -15,7 +15,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.kill.forks import Forks
-from tests.kill.harness import BYTEWAX, Child, Ground, Life, make_logs
+from tests.kill.harness import BYTEWAX, END_S_MAX, Child, Ground, Life, is_quiet, make_logs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 Counts = dict[str, Counter[str]]
 COMMITS, CONFLICTS = "alumicatalyst_lake_commits_total", "alumicatalyst_lake_conflicts_total"
-WITHIN_S = 90.0
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +50,7 @@ def free_ports(count: int) -> list[int]:
 
 def wait_until(happened: Callable[[], object], children: Sequence[Child], what: str) -> None:
     """Wait until something has happened; fail when a child ends before, or after a generous while."""
-    until = time.monotonic() + WITHIN_S
+    until = time.monotonic() + END_S_MAX
     while not happened():
         if time.monotonic() > until or any(child.process.poll() is not None for child in children):
             said = [child.output.read_text()[-1500:] for child in children]
@@ -67,10 +66,7 @@ def wait_for_commits(children: Sequence[Child], times: int) -> None:
 
     def have_committed() -> bool:
         lives = [Life(0, child.entries(), "") for child in children]
-        return all(
-            life.count("commit:batches") >= times or any(entry["event"] == "quiet" for entry in life.diary)
-            for life in lives
-        )
+        return all(life.count("commit:batches") >= times or is_quiet(life.diary) for life in lives)
 
     wait_until(have_committed, children, "commits")
 
@@ -85,7 +81,7 @@ def drain(ground: Ground, children: Sequence[Child]) -> list[Life]:
     """Ask all children to stop, as an orchestrator does, and expect them to end well."""
     for child in children:
         child.process.send_signal(signal.SIGTERM)
-    lives = [child.end(30) for child in children]
+    lives = [child.end() for child in children]
     for life in lives:
         assert life.code == 0, life.output[-4000:]
     ground.lives += lives
@@ -142,7 +138,7 @@ class Cluster:
     def kill(self, number: int) -> None:
         """Kill one of the processes; the other cannot go on alone, and ends by itself."""
         self.children[number].kill()
-        lives = [child.end(30) for child in self.children]
+        lives = [child.end() for child in self.children]
         assert lives[number].code == -signal.SIGKILL
         assert lives[1 - number].code != 0
         self.ground.lives += lives

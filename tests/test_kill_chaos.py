@@ -47,19 +47,20 @@ STEPS = {
         Step("clock", "bytewax -w 2", 30, commits=4, clock=[(0.0, 93_600.0), (0.3, -187_200.0)], flush_rows=60),
         Step("maintain", "loop", 20, commits=99, keepers=("expire:windows before 1",), flush_rows=60),
         Step("start", "loop", 0, delay_s=0.1),
+        Step("point", "bytewax", 30, point="commit:batches after 1", flush_rows=60),
         Step("random", "bytewax.run", 30, commits=5, delay_s=0.05, flush_rows=60),
         Step("end", "bytewax.run", 0, point="put:journal during 1"),
     ],
 }
-# Kills that come at a moment of their own may be too early or too late for it, and of two that maintain at once only
-# one has the lease.
+# Kills that come at a moment of their own may be too early or too late for it, of two that maintain at once only one
+# has the lease, and of writers that take the partitions from each other none may be left to kill.
 SURE = {
     LOCAL: {
         "half of create:_dictionaries",
         "commit:batches",
         "half of log:readings",
     },
-    AZURITE: {"log:windows", "log:readings", "expire:windows", "put:journal"},
+    AZURITE: {"log:windows", "log:readings", "commit:batches", "expire:windows", "put:journal"},
 }
 
 
@@ -78,7 +79,7 @@ def test_i5_after_kills_of_every_kind_everything_is_there_once(store: str, tmp_p
     result = play(Plan(11, store, 2, hot, store == LOCAL, expires, steps, 900, envelopes), tmp_path)
     assert not result.violation, result.violation
     assert len(result.kills) >= 10
-    assert sum(kill.commits > 0 for kill in result.kills) >= 5
+    assert sum(kill.commits > 0 for kill in result.kills) >= 3
     assert {kill.at for kill in result.kills} >= SURE[store]
     # Envelopes were handed out again, and their rows were cut at the marks.
     assert result.replays > 0

@@ -77,7 +77,7 @@ def drain_at(ground: Ground, child: Child, last: set[int]) -> None:
         time.sleep(0.2)
     assert set(ground.marks().values()) == last
     child.process.send_signal(signal.SIGTERM)
-    life = child.end(15)
+    life = child.end()
     assert life.code == 0, life.output[-3000:]
     ground.lives.append(life)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.kill.harness import BYTEWAX, LOOP, Ground, make_logs
+from tests.kill.harness import BYTEWAX, LOOP, Ground, is_quiet, make_logs
 from tests.kill.hot_store import Alternating, Api, HotGround, is_alive
 from tests.parts.postgres import Postgres, postgres
 from tests.plants import NARROW, rule
@@ -67,14 +67,17 @@ def has_ended(child: Child) -> bool:
 
 def allow_until(hot: HotGround, child: Child, done: Callable[[], bool], what: str) -> None:
     """Let envelopes come, a few at a time, until something has happened."""
-    until = time.monotonic() + 60
+    until = time.monotonic() + 180
+    before, waited = 0, 0
     while not done():
         # It may die as it is asked to, between the two questions.
         assert is_alive(child) or done(), child.output.read_text()[-4_000:]
         assert time.monotonic() < until, (what, child.entries()[-5:], hot.api.log())
-        # Not before it reads, or a machine on which processes start slowly would come to the end of the log.
-        if any(entry["event"] == "opened" for entry in child.entries()):
+        # Not before it has done something with the last ones, or on a slow machine the log would be at its end.
+        told, waited = len(child.entries()), waited + 1
+        if told > before or waited % 20 == 0:
             hot.allow_more(4)
+            before = told
         time.sleep(0.1)
 
 
@@ -151,7 +154,7 @@ def test_i6_an_api_that_is_away_for_longer_than_the_queue_holds_is_filled_from_t
             hot.allow_more(5)
             time.sleep(0.05)
         hot.allow_more(1_000)
-        child.wait_until(lambda entries: any(entry["event"] == "quiet" for entry in entries))
+        child.wait_until(is_quiet)
         hot.api.start()
         hot.wait_for(hot.is_settled)
         assert hot.count(child, "refill:alarms") > 0
@@ -198,6 +201,11 @@ def test_i5_ghosts_of_a_log_that_was_lost_are_retracted(tmp_path: Path) -> None:
         assert_retracted(hot, ghosts)
 
 
+def opened(child: Child) -> list[tuple[str, int]]:
+    """The partitions that a child reads, and from where."""
+    return [(entry["partition"], entry["after"]) for entry in child.entries() if entry["event"] == "opened"]
+
+
 def post_ahead(hot: HotGround) -> None:
     """Commit some, settle, and then have a process post without a commit until it is killed."""
     child = hot.start(LOOP, metered=True, stays=True)
@@ -206,7 +214,11 @@ def post_ahead(hot: HotGround) -> None:
     hot.bury(child)
     hot.allow(0)
     child = hot.start(LOOP, metered=True, stays=True, lake__flush_rows_max=10**9, lake__flush_interval_s=3_600)
-    hot.allow(60)
+    hot.wait_for(lambda: len(opened(child)) == 2)
+    # A state may be older than what is committed, and that is read again first.
+    marks, logs = hot.ground.marks(), hot.ground.logs
+    again = [sum(after < each.sequence_number <= marks[name] for each in logs[name]) for name, after in opened(child)]
+    hot.allow(60 + max(again))
 
     def is_ahead() -> bool:
         marks, lake = hot.marks(), hot.ground.marks()
@@ -238,7 +250,7 @@ def test_i5_a_database_that_is_locked_holds_up_nothing(tmp_path: Path) -> None:
         hot.allow_more(1_000)
         # Longer than the API waits for a lock: it has said that it is busy, and the flow has committed all the same.
         hot.wait_for(lambda: hot.errors(child) > failures)
-        child.wait_until(lambda entries: any(entry["event"] == "quiet" for entry in entries))
+        child.wait_until(is_quiet)
         hot.wait_for(lambda: all(hot.ground.marks()[name] > mark for name, mark in before.items()))
         database.execute("ROLLBACK")
         database.close()
@@ -263,7 +275,7 @@ def test_i5_a_disk_that_is_full_holds_up_nothing(tmp_path: Path) -> None:
         failures = hot.errors(child)
         hot.allow_more(1_000)
         hot.wait_for(lambda: hot.errors(child) > failures)
-        child.wait_until(lambda entries: any(entry["event"] == "quiet" for entry in entries))
+        child.wait_until(is_quiet)
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (hard, hard))
         hot.wait_for(hot.is_settled)
         hot.drain(child)

@@ -24,12 +24,14 @@ from tests.scale_ground import (
     share,
     wait_for_all_rows,
     wait_for_commits,
+    wait_until,
 )
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.kill.forks import Forks
+    from tests.kill.harness import Child
     from tests.scale_ground import Counts
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -48,10 +50,14 @@ def assert_exact(ground: Ground) -> None:
 def run_together(ground: Ground, runners: list[str], **settings: Any) -> list[Counts]:
     """Run one process of each runner, with equal shares, to the end of the logs; return what each counted."""
     ports = free_ports(len(runners))
+    ground.allow(0)
     children = [
-        ground.start(runner, stays=True, runner__metrics_port=port, **share(at, len(runners)), **settings)
+        ground.start(runner, stays=True, metered=True, runner__metrics_port=port, **share(at, len(runners)), **settings)
         for at, (runner, port) in enumerate(zip(runners, ports, strict=True))
     ]
+    # They begin together, so that they are in each other's way, however long each took to start.
+    wait_for_readers(children)
+    ground.allow(max(map(len, ground.logs.values())))
     wait_for_all_rows(ground, children)
     counts = [counted(port) for port in ports]
     lives = drain(ground, children)
@@ -60,6 +66,15 @@ def run_together(ground: Ground, runners: list[str], **settings: Any) -> list[Co
     ground.finish(LOOP)
     assert ground.replayed() == 0
     return counts
+
+
+def wait_for_readers(children: list[Child]) -> None:
+    """Wait until each child has taken partitions, and reads."""
+    wait_until(
+        lambda: all(any(entry["event"] == "opened" for entry in child.entries()) for child in children),
+        children,
+        "every process to read",
+    )
 
 
 def conflicts(counts: list[Counts]) -> int:
@@ -106,12 +121,16 @@ def test_i2_a_partition_that_another_process_takes_stops_the_one_that_had_it(
     former: str, heir: str, tmp_path: Path, forks: Forks
 ) -> None:
     ground = Ground(tmp_path, logs_of(760, 4, 300), forks=forks)
-    old = ground.start(former, source__partitions="0,1,2")
-    wait_for_commits([old], 2)
-    new = ground.start(heir, source__partitions="2,3", stays=True)
+    ground.allow(60)
+    old = ground.start(former, source__partitions="0,1,2", stays=True, metered=True)
+    wait_for_commits([old], 1)
+    new = ground.start(heir, source__partitions="2,3", stays=True, metered=True)
+    wait_for_readers([new])
+    # It finds out at its next write, for which something has to come.
+    ground.allow(max(map(len, ground.logs.values())))
     # A process stops as a whole, so that one that should be dead does nothing more; started again with what is left
     # to it, it goes on.
-    life = old.end(30)
+    life = old.end()
     assert life.code == 5, life.output[-3000:]
     assert "scale/1/2 is claimed by another process" in life.output
     ground.lives.append(life)
@@ -123,11 +142,12 @@ def test_i2_a_partition_that_another_process_takes_stops_the_one_that_had_it(
     assert_exact(ground)
 
 
-# How many processes there are, and how each of them ends: drained, killed from outside, or killed at a point.
+# How many processes there are, and how each of them ends: drained, killed from outside, or killed at a point, which is
+# one of the first flush: there may be only that one.
 STEPS = [
     [(LOOP, "drain")],
-    [(RUN_BYTEWAX, "commit:windows after 2"), (LOOP, "kill")],
-    [(LOOP, "drain"), (BYTEWAX_TWO_WORKERS, "put:batches before 3"), (RUN_BYTEWAX, "drain")],
+    [(RUN_BYTEWAX, "commit:batches after 1"), (LOOP, "kill")],
+    [(LOOP, "drain"), (BYTEWAX_TWO_WORKERS, "commit:readings after 1"), (RUN_BYTEWAX, "drain")],
     [(BYTEWAX, "kill"), (LOOP, "drain")],
     [(RUN_BYTEWAX, "drain")],
 ]

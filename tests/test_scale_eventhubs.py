@@ -41,7 +41,7 @@ def test_i5_partitions_are_dealt_anew_while_the_former_processes_still_read(
             children = [ground.start(runner, **share(at, len(runners))) for at, runner in enumerate(runners)]
             # Whoever had them is told by the hub or by the lake, whichever comes first.
             for child in former:
-                life = child.end(60)
+                life = child.end()
                 assert life.code == 5, life.output[-3000:]
                 assert "another" in life.output
                 ground.lives.append(life)

@@ -83,7 +83,7 @@ def test_a_process_without_a_partition_says_so_and_waits_to_be_stopped(
         child.wait_until(lambda _: "no partition is left for this process" in child.output.read_text())
         assert child.process.poll() is None
         child.process.send_signal(signal.SIGTERM)
-        life = child.end(20)
+        life = child.end()
     assert life.code == 0, life.output[-3000:]
     assert life.count("claim:") == 0
     assert '"drain' in life.output

@@ -16,6 +16,8 @@ and, if they are to be other than usual:
     known     how many of them were there before: those come in large batches, without a pause
     since     how many of them the source has expired
     quiet_s   how long it says nothing before it counts as quiet
+    unsealed_s
+              how long where not all that it was handed is sealed: it may be told not to seal
     clock     jumps of the wall clock, as [[0.0, 7200.0]]: seconds after the start, seconds by which it jumps
     disk      the change of the disk before which the ledger dies (see `tests/ledger/disk.py`); -1 for none
     lease_s, trim_s, look_s, temporary_s
@@ -47,7 +49,15 @@ if TYPE_CHECKING:
 
 HEARTBEAT_S = 0.05
 QUIET_BEATS = 8
-USUAL: dict[str, Any] = {"until": 0, "known": 0, "since": 0, "quiet_s": 0.8, "clock": [], "disk": -1}
+USUAL: dict[str, Any] = {
+    "until": 0,
+    "known": 0,
+    "since": 0,
+    "quiet_s": 0.8,
+    "unsealed_s": 8.0,
+    "clock": [],
+    "disk": -1,
+}
 TIMES = ("lease_s", "trim_s", "look_s", "temporary_s")
 
 
@@ -56,6 +66,7 @@ class LogSource:
 
     def __init__(self, logs: dict[str, list[Envelope]], order: Mapping[str, Any], diary: Diary) -> None:
         self._logs, self._order, self._diary = logs, order, diary
+        self._readers: list[LogReader] = []
 
     def partitions(self) -> list[str]:
         return sorted(self._logs)
@@ -68,7 +79,15 @@ class LogSource:
         self._diary.note(event="opened", partition=partition, after=after, claim=owner_level)
         log = self._logs[partition]
         start = next((at for at, e in enumerate(log) if e.sequence_number > after), len(log))
-        return LogReader(partition, log, max(start, self._order["since"]), self._order, self._diary)
+        self._readers.append(LogReader(self, partition, log, max(start, self._order["since"]), self._order))
+        return self._readers[-1]
+
+    def note(self, **what: Any) -> None:
+        self._diary.note(**what)
+
+    def is_quiet(self) -> bool:
+        """Whether nothing more is to come from anywhere, and what was handed out has had its effect."""
+        return all(reader.is_quiet(self._diary.sealed.get(reader.partition, -1)) for reader in self._readers)
 
     def input(self) -> dict[str, Any]:
         return {}
@@ -80,11 +99,14 @@ class LogSource:
 class LogReader:
     queued = 0
 
-    def __init__(self, partition: str, log: list[Envelope], start: int, order: Mapping[str, Any], diary: Diary) -> None:
-        self._partition, self._log, self._order, self._diary = partition, log, order, diary
+    def __init__(
+        self, source: LogSource, partition: str, log: list[Envelope], start: int, order: Mapping[str, Any]
+    ) -> None:
+        self.partition = partition
+        self._source, self._log, self._order = source, log, order
         self._start = self._at = start
         self._next_s = 0.0
-        self._quiet_s = 0.0
+        self._idle_s: float | None = None  # Since when there was nothing to hand out.
         self._beats = 0
         self._random = random.SystemRandom()
 
@@ -106,12 +128,11 @@ class LogReader:
             return None
         end = self._end()
         given_all = self._at >= end
-        if given_all and not self._quiet_s:
-            self._quiet_s = now + self._order["quiet_s"]
+        if given_all and self._idle_s is None:
+            self._idle_s = now
         self._beats += given_all
-        # On a machine that is slow the flow gets as many turns before it counts as idle.
-        if self._quiet_s and now > self._quiet_s and self._beats > QUIET_BEATS:
-            self._diary.note(event="quiet")
+        if given_all and self._source.is_quiet():
+            self._source.note(event="quiet")
         size = min(0 if given_all else self._random.randint(0, 25), end - self._at)
         if self._at + 25 < self._order["known"]:
             size = min(self._random.randint(0, 400), self._order["known"] - self._at)
@@ -121,8 +142,18 @@ class LogReader:
         self._at += len(taken)
         if taken:
             numbers = sorted({envelope.sequence_number for envelope in taken})
-            self._diary.note(event="took", partition=self._partition, numbers=numbers)
+            self._source.note(event="took", partition=self.partition, numbers=numbers)
+            self._idle_s = None
         return batch_of(taken)
+
+    def is_quiet(self, sealed: int) -> bool:
+        """Whether nothing was handed out for a while, and all before is sealed."""
+        if self._idle_s is None:
+            return False
+        idle_s = time.monotonic() - self._idle_s
+        everything = self._at == self._start or self._log[self._at - 1].sequence_number <= sealed
+        # On a machine that is slow the flow gets as many turns before it counts as idle.
+        return self._beats > QUIET_BEATS and idle_s > self._order["quiet_s" if everything else "unsealed_s"]
 
     def lag(self) -> tuple[int, float] | None:
         return None

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 LOOP = "run --runner loop"
 BYTEWAX = "bytewax.run"
+END_S_MAX = 240.0
+"""What does not end within this hangs, however slow the machine is."""
 PARTITIONS = ("kill/1/0", "kill/1/1")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -72,20 +74,20 @@ class Child:
         lines = self.diary.read_bytes().split(b"\n") if self.diary.exists() else []
         return [json.loads(line) for line in lines[:-1]]
 
-    def wait_until(self, happened: Callable[[list[dict[str, Any]]], bool], within_s: float = 40.0) -> None:
+    def wait_until(self, happened: Callable[[list[dict[str, Any]]], bool], within_s: float = END_S_MAX / 2) -> None:
         """Wait until the diary says so, or the child has ended."""
         until = time.monotonic() + within_s
         while time.monotonic() < until and self.process.poll() is None and not happened(self.entries()):
             time.sleep(0.03)
 
     def wait_for(self, prefix: str, times: int = 1) -> None:
-        """Wait until it has done something so many times, or has ended."""
-        self.wait_until(lambda entries: Life(0, entries, "").count(prefix) >= times)
+        """Wait until it has done something so many times, has nothing more to do, or has ended."""
+        self.wait_until(lambda entries: Life(0, entries, "").count(prefix) >= times or is_quiet(entries))
 
     def kill(self) -> None:
         self.process.send_signal(signal.SIGKILL)
 
-    def end(self, within_s: float = 90.0) -> Life:
+    def end(self, within_s: float = END_S_MAX) -> Life:
         """Wait for its end; one that does not end is killed and fails the test."""
         try:
             code = self.process.wait(within_s)
@@ -209,7 +211,7 @@ class Ground:
     def kill_at(self, runner: str, point: str, quota: int) -> Life:
         """Run a child into a point, or to its quota if it never gets there, and then kill it."""
         child = self.start(runner, point=point, quota=quota)
-        child.wait_until(lambda entries: any(entry["event"] == "quiet" for entry in entries))
+        child.wait_until(is_quiet)
         return self.bury(child)
 
     def kill_after(self, runner: str, commits: int, delay_s: float, quota: int) -> Life:
@@ -325,6 +327,11 @@ class Ground:
             text=True,
             timeout=60,
         )
+
+
+def is_quiet(entries: list[dict[str, Any]]) -> bool:
+    """Whether a child has said that nothing more is to come."""
+    return any(entry["event"] == "quiet" for entry in entries)
 
 
 def make_logs(seed: int, envelopes: int, partitions: Sequence[str] = PARTITIONS) -> dict[str, list[Envelope]]:

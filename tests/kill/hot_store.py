@@ -68,7 +68,7 @@ class Api:
         arguments = ["serve", "--port", str(self.port), "--database-url", self.database_url]
         environment = {"ALUMICATALYST_API__RETENTION_DAYS": RETENTION_DAYS}
         self.process = spawn(point, arguments, environment, self.folder / f"api-{self.port}.log")
-        until = time.monotonic() + 60
+        until = time.monotonic() + 180
         while time.monotonic() < until and self.process.is_alive():
             with contextlib.suppress(OSError):
                 socket.create_connection(("127.0.0.1", self.port), 5).close()
@@ -155,7 +155,7 @@ class HotGround:
     def drain(self, child: Child) -> None:
         """End a flow in order."""
         child.process.send_signal(signal.SIGTERM)
-        life = child.end(60)
+        life = child.end()
         assert life.code == 0, life.output[-4000:]
         self.ground.lives.append(life)
 

@@ -1,6 +1,6 @@
 """The diary of a child, and the named points at which it is killed or paused: around every write of the lake.
 
-A point is "commit:batches after 2": the n-th call of a name, and where in it.
+A point is "commit:batches after 2": the n-th call of a name (after: that has come to pass), and where in it.
 
     before, after   beside the call
     inside          where the call leaves half of a file (a local store only)
@@ -42,6 +42,7 @@ class Diary:
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         self._calls: dict[str, int] = {}
         self._lock = threading.Lock()
+        self.sealed: dict[str, int] = {}  # Marks in the table that is committed last.
         self.name, self.place, number = point.split(" ") if point else ("", "", "0")
         self.number = int(number)
 
@@ -59,6 +60,8 @@ class Diary:
             result = call()
         except Exception:
             self.note(event="failed", name=name)
+            # Another process may have been quicker: behind the next one, then.
+            self.number += due
             raise
         self.note(event="done", name=name)
         if due and self.place == "after":
@@ -92,12 +95,17 @@ def instrument(diary: Diary) -> None:
 
     commit = Table.commit
 
-    def commit_at(self: Table, snapshot: Any, actions: Any, *rest: Any, **options: Any) -> Any:
-        operation = options.get("operation", rest[2] if len(rest) > 2 else "WRITE")
+    def commit_at(self: Table, snapshot: Any, actions: Any, transactions: Any, *rest: Any, **options: Any) -> Any:
+        operation = options.get("operation", rest[1] if len(rest) > 1 else "WRITE")
         kind = "commit" if actions else "claim"
         if operation != "WRITE":
             kind = str(operation).lower().replace(" ", "-")
-        return diary.around(f"{kind}:{self.name}", lambda: commit(self, snapshot, actions, *rest, **options))
+        result = diary.around(
+            f"{kind}:{self.name}", lambda: commit(self, snapshot, actions, transactions, *rest, **options)
+        )
+        if self.name == "batches":
+            diary.sealed |= snapshot.transactions | transactions
+        return result
 
     Table.commit = commit_at  # type: ignore[method-assign]
     for store in (LocalStore, AdlsStore):

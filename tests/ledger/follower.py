@@ -19,7 +19,7 @@ from alumicatalyst.ledger.process import Ledger
 from tests.ledger.disk import die_at
 from tests.ledger.site import ORIGIN
 
-LIFE_S = 10.0
+LIFE_S = 30.0
 
 
 def live(place: Place, lake: Path, last: int) -> None:

@@ -18,7 +18,7 @@ from alumicatalyst.ledger.process import Ledger
 from alumicatalyst.ledger.verify import verify
 from alumicatalyst.ledger.verify_log import read_earlier
 from alumicatalyst.ledger.verify_report import Report
-from tests.kill.harness import LOOP, Ground, make_logs
+from tests.kill.harness import LOOP, Ground, is_quiet, make_logs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -90,9 +90,13 @@ def make(folder: Path, envelopes: int = 150) -> Site:
     """Let the flow write a lake, and the ledger sign it in two groups."""
     ground = Ground(folder / "ground", make_logs(900, envelopes))
     for quota in (envelopes // 2, 0):
-        child = ground.start(LOOP, quota=quota, pace_s=0.0, lake__flush_rows_max=12, lake__flush_interval_s=60)
+        # Most of it is never sealed before it is killed.
+        order = {"unsealed_s": 0.8}
+        child = ground.start(
+            LOOP, quota=quota, pace_s=0.0, order=order, lake__flush_rows_max=12, lake__flush_interval_s=60
+        )
         if quota:
-            child.wait_until(lambda entries: any(entry["event"] == "quiet" for entry in entries))
+            child.wait_until(is_quiet)
             ground.bury(child)
         else:
             assert child.end().code == 0
