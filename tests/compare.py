@@ -189,5 +189,8 @@ def close(column: str, value: float | None, wanted: Mapping[str, Any]) -> bool:
         return value is exact is None or (value is None and wanted["largest"] > 1e100)
     slack = wanted["largest"] * 1e-12 + 1e-300
     if column == "slope_per_s":
-        slack /= max(wanted["time_spread_s"], 1e-6)
+        # Times count from the window's start: readings a few microseconds apart, and far from it, cost digits.
+        reach_s = (wanted["last_time"] - wanted["window_start"]) / 1_000_000
+        spread_s = max(wanted["time_spread_s"], 1e-6)
+        slack *= max(1.0, reach_s / spread_s * 1e-3) / spread_s
     return math.isfinite(value) and abs(value - exact) <= max(abs(exact) * 1e-9, slack)

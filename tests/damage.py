@@ -45,7 +45,7 @@ def _fields(writer: Writer, made: dict[str, Any], role: str) -> list[str]:
 
 def _repeat(writer: Writer, made: dict[str, Any], _: Mapping[str, Any]) -> Any:
     name = writer.rng.choice(list(made))
-    # Twice the same: which of two different ones would count is nobody's business, the reading is refused.
+    # Twice the same, so that it is refused for being repeated and for nothing else.
     made[name + AGAIN] = made[name]
     return made
 

@@ -96,14 +96,14 @@ def items_of_object(node: Node, payload: Mapping[str, Any], properties: Mapping[
     whole = Item(node)
     _read_device(whole, _first(payload["device"], node, properties))
     _read_time(whole, _first(payload["time"], node, properties), payload["time_format"])
-    _read_quality(whole, _member(node, payload["quality"]))
+    _read_quality(whole, _given(node, payload["quality"]))
     names = [name for name, _ in node.members]
     if any(names.count(role) > 1 for role in roles):
         whole.fail("repeated_key")
 
     if not wide:
-        _read_metric(whole, _member(node, payload["metric"]), payload["rename"])
-        _read_value(whole, _member(node, payload["value"]))
+        _read_metric(whole, _given(node, payload["metric"]), payload["rename"])
+        _read_value(whole, _given(node, payload["value"]))
         return [whole]
 
     metrics = [
@@ -129,65 +129,75 @@ def items_of_object(node: Node, payload: Mapping[str, Any], properties: Mapping[
         item.metric = _metric_name(name, {})
         if item.metric is None:
             item.fail("unknown_metric")
-        _read_value(item, value)
+        _read_value(item, [value])
         items.append(item)
     return items
 
 
-def _member(node: Node, name: str | None) -> Node | None:
-    """An object's member; a null one counts as absent. Of a repeated one, the last."""
-    for member, value in reversed(node.members):
-        if member == name:
-            return None if value.kind == "null" else value
-    return None
+def _given(node: Node, name: str | None) -> list[Node]:
+    """What an object's member says; a null one counts as absent. A repeated one says all of it, and each is judged."""
+    return [value for member, value in node.members if member == name and value.kind != "null"]
 
 
-def _first(candidates: list[str], node: Node, properties: Mapping[str, str | None]) -> Node | None:
+def _first(candidates: list[str], node: Node, properties: Mapping[str, str | None]) -> list[Node]:
     """The first candidate that is there; `@` names a property of the envelope, whose value is text."""
     for candidate in candidates:
         if not candidate.startswith("@"):
-            found = _member(node, candidate)
+            found = _given(node, candidate)
         else:
             text = properties.get(candidate[1:])
-            found = None if text is None else Node("property", -1, text=text)
-        if found is not None:
+            found = [] if text is None else [Node("property", -1, text=text)]
+        if found:
             return found
-    return None
+    return []
 
 
-def _read_device(item: Item, found: Node | None) -> None:
-    if found is None:
+def _read_device(item: Item, found: list[Node]) -> None:
+    if not found:
         item.fail("missing_device")
-    elif found.kind not in ("string", "property"):
+    names = [_device_name(item, each) for each in found]
+    # Where it is repeated and one of them is none, there is no saying which was meant.
+    item.device = names[-1] if names and None not in names else None
+
+
+def _device_name(item: Item, found: Node) -> str | None:
+    if found.kind not in ("string", "property"):
         item.fail("wrong_type")
     elif found.text == "":
         item.fail("missing_device")
     elif len(found.text.encode()) > NAME_BYTES_MAX:
         item.fail("unknown_device")
     else:
-        item.device = found.text
+        return found.text
+    return None
 
 
-def _read_time(item: Item, found: Node | None, time_format: str) -> None:
-    if found is None:
+def _read_time(item: Item, found: list[Node], time_format: str) -> None:
+    if not found:
         item.fail("missing_time")
-    elif found.kind in ("bool", "array", "object"):
-        item.fail("wrong_type")
-    else:
-        written_as = "string" if time_format == "rfc3339" else "number"
-        read = rfc3339_us if time_format == "rfc3339" else lambda text: epoch_us(text, time_format)
-        item.event_time = read(found.text) if found.kind in (written_as, "property") else None
-        if item.event_time is None:
-            item.fail("bad_time")
+    times = [_time(item, each, time_format) for each in found]
+    item.event_time = times[-1] if times and None not in times else None
 
 
-def _read_metric(item: Item, found: Node | None, rename: Mapping[str, str]) -> None:
-    if found is not None and found.kind != "string":
+def _time(item: Item, found: Node, time_format: str) -> int | None:
+    if found.kind in ("bool", "array", "object"):
         item.fail("wrong_type")
-    else:
-        item.metric = _metric_name(found.text if found is not None else "", rename)
-        if item.metric is None:
-            item.fail("unknown_metric")
+        return None
+    written_as = "string" if time_format == "rfc3339" else "number"
+    read = rfc3339_us if time_format == "rfc3339" else lambda text: epoch_us(text, time_format)
+    instant = read(found.text) if found.kind in (written_as, "property") else None
+    if instant is None:
+        item.fail("bad_time")
+    return instant
+
+
+def _read_metric(item: Item, found: list[Node], rename: Mapping[str, str]) -> None:
+    texts = [each.text for each in found if each.kind == "string"]
+    if len(texts) < len(found):
+        item.fail("wrong_type")
+    item.metric = _metric_name(texts[-1], rename) if texts else None
+    if item.metric is None:
+        item.fail("unknown_metric")
 
 
 def _metric_name(text: str, rename: Mapping[str, str]) -> str | None:
@@ -196,26 +206,28 @@ def _metric_name(text: str, rename: Mapping[str, str]) -> str | None:
     return name if 0 < len(name.encode()) <= NAME_BYTES_MAX else None
 
 
-def _read_value(item: Item, found: Node | None) -> None:
-    if found is None:
+def _read_value(item: Item, found: list[Node]) -> None:
+    if not found:
         item.fail("missing_value")
-    elif found.kind == "string":
-        item.value = found.text
-    elif found.kind != "number":
-        item.fail("wrong_type")
-    else:
-        item.value = float(found.text)
-        if item.value - item.value != 0:
-            item.fail("not_finite")
+    for each in found:
+        if each.kind == "string":
+            item.value = each.text
+        elif each.kind != "number":
+            item.fail("wrong_type")
+        else:
+            item.value = float(each.text)
+            if item.value - item.value != 0:
+                item.fail("not_finite")
 
 
-def _read_quality(item: Item, found: Node | None) -> None:
-    if found is None:
+def _read_quality(item: Item, found: list[Node]) -> None:
+    if not found:
         item.quality = QUALITY_GOOD
-    elif found.kind != "number":
-        item.fail("wrong_type")
-    else:
-        quality = float(found.text)
+    for each in found:
+        if each.kind != "number":
+            item.fail("wrong_type")
+            continue
+        quality = float(each.text)
         if 64 <= quality <= 32767 and quality.is_integer():
             item.quality = int(quality)
         else:

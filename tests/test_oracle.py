@@ -200,6 +200,19 @@ def test_the_first_failure_wins():
     assert out.rejected[1]["body"] == b'{"deviceId":""}'
 
 
+def test_of_a_key_that_occurs_twice_the_worse_member_counts():
+    oracle = Oracle("test/1/0", NARROW)
+    rest = '"deviceId":"pot-1","metric":"cell_voltage","value":4'
+    sound = '"ts":"2026-01-15T12:00:00Z"'
+    bodies = [f"{{{sound},{rest},{other}}}" for other in ('"ts":"no"', '"ts":null', '"value":true', '"deviceId":""')]
+    bodies.append(f'{{"ts":"no",{rest},{sound}}}')
+    out = oracle.envelope(f"[{','.join(bodies)}]".encode(), 0, NOON * SECOND)
+    reasons = ["bad_time", "repeated_key", "wrong_type", "missing_device", "bad_time"]
+    assert [row["reason"] for row in out.rejected] == reasons
+    assert [row["event_time"] is None for row in out.rejected] == [True, False, False, False, True]
+    assert [row["device"] for row in out.rejected] == ["pot-1", "pot-1", "pot-1", None, "pot-1"]
+
+
 def test_times_are_read_exactly():
     assert rfc3339_us("1970-01-01t00:00:01.0000019z") == 1_000_001
     assert rfc3339_us("1970-01-01 01:00:00+01:00") == 0

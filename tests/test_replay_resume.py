@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -151,6 +152,8 @@ def test_skipping_what_is_stored_lets_others_go_on(tmp_path: Path, monkeypatch: 
     path.write_text("ts,unit,pressure\n" + "2026-01-01T00:00:00Z,pump,1\n" * 1_000)
     monkeypatch.setattr(replay_rows, "BLOCK_BYTES", 1_000)
     monkeypatch.setattr(replay_reader, "_PATIENCE_S", 0.0)
+    # However long this takes, no heartbeat comes in between.
+    monkeypatch.setattr(replay_reader, "_HEARTBEAT_S", math.inf)
     source = ReplaySource([path], RIG)
     reader = source.open(source.partitions()[0], after, 1)
     for _ in range(20):
@@ -188,7 +191,7 @@ def test_files_from_before_1970_are_stored_like_any_other(tmp_path: Path, name: 
         datetime(1958, 5, 1, 0, 0, second, tzinfo=UTC) for second in (0, 0, 10, 10, 10)
     ]
     partition = Partition(source.partitions()[0], RIG)
-    (batch,) = (batch for batch in taken(source.open(source.partitions()[0], -1, 1)) if batch is not None)
+    (batch,) = (batch for batch in taken(source.open(source.partitions()[0], -1, 1)) if batch)
     output = partition.on_batch(batch)
     assert output.readings.num_rows == 3
     assert set(output.rejected.column("reason").to_pylist()) <= {"bad_time", "missing_time"}

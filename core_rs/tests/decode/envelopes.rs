@@ -171,9 +171,9 @@ fn a_mebibyte_of_anything_is_quick() {
         }
     }
     // Short bodies, each of which would go on through all that follow it.
-    let open = vec!["[1,"; 100_000];
+    let open = vec!["[1,"; 300_000];
     assert_eq!(decode(&mut Decoder::new(&narrow(), &BOUNDS), &open, &[]).rejected.len(), open.len());
-    assert!(start.elapsed().as_secs() < 10, "{:?}", start.elapsed());
+    assert!(start.elapsed().as_secs() < 60, "{:?}", start.elapsed());
 }
 
 #[test]

@@ -298,7 +298,7 @@ fn a_mebibyte_of_lines_is_quick() {
             decode(&mut decoder, &[format!("[]\n{open}"), open.clone()], &[]);
         }
     }
-    assert!(start.elapsed().as_secs() < 10, "{:?}", start.elapsed());
+    assert!(start.elapsed().as_secs() < 60, "{:?}", start.elapsed());
 }
 
 #[test]
