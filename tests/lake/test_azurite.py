@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["azurite"]
 
 
+@pytest.mark.timeout(300)
 def test_i5_append_and_resume_through_abfss(azurite: Azurite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     secret = tmp_path / "connection"
     secret.write_text(azurite.connection_string)

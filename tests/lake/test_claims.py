@@ -157,10 +157,11 @@ def test_i5_two_live_threads_on_one_partition_end_with_one_of_them(lake: Lake) -
 
 def test_i5_of_two_live_processes_one_stops_and_nothing_is_lost_or_doubled(lake: Lake) -> None:
     command = [sys.executable, "-W", "error", "-m", "tests.lake.writer", lake.store.root, "100"]
-    first = subprocess.Popen([*command, "0.3"], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    # It pauses for so long that it is at work yet when the other one has started, and meets its end a pause later.
+    first = subprocess.Popen([*command, "2"], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert first.stdout is not None
     assert first.stdout.readline() == "committed\n"
-    second = subprocess.run([*command, "0"], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True, timeout=60)
+    second = subprocess.run([*command, "0"], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True, timeout=100)
     rest, _ = first.communicate(timeout=60)
     assert (rest, second.stdout) == ("claim lost\n", "committed\ndone\n")
     plant.assert_exact(lake, 100)

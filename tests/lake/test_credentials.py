@@ -204,7 +204,8 @@ def test_no_secret_is_ever_told(azurite: Azurite, tmp_path: Path, kind: str, fau
     assert "open" in said
     assert ("couldn't commit rows to readings" in said) == bool(fault)
     assert "DEBUG" in said or '"debug"' in said
-    hidden = [KEY] if kind == "key" else [parse_qs(secret.partition("SharedAccessSignature=")[2])["sig"][0].rstrip(";")]
+    sas = secret.partition("SharedAccessSignature=")[2].partition(";")[0]
+    hidden = [KEY] if kind == "key" else parse_qs(sas)["sig"]
     for each in hidden:
         for form in (each, quote(each, safe=""), quote(each, safe="/"), base64.b64encode(each.encode()).decode()):
             assert form not in said, [line for line in said.splitlines() if form in line][:3]

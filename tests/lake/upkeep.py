@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from collections import Counter
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,7 @@ class Hooked:
     def __init__(self, store: Store, at: int = -1, act: Callable[[], None] | None = None, *, after: bool = False):
         self._store, self._at, self._act, self._after = store, at, act, after
         self.writes = 0
+        self._lock = threading.Lock()
         self.root = store.root
 
     def __getattr__(self, name: str) -> Any:
@@ -46,8 +48,10 @@ class Hooked:
         self._write(lambda: self._store.delete(path))
 
     def _write(self, write: Callable[[], Any]) -> Any:
-        here = self.writes == self._at and self._act is not None
-        self.writes += 1
+        # A partition is claimed on several tables at once.
+        with self._lock:
+            here = self.writes == self._at and self._act is not None
+            self.writes += 1
         if here and not self._after:
             self._call()
         done = write()

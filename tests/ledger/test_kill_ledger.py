@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from alumicatalyst.lake import tables
+from alumicatalyst.lake.store import TEMPORARY_SUFFIX
 from alumicatalyst.ledger import delta, entry
 from alumicatalyst.ledger.note import Checkpoint, open_note
 from alumicatalyst.ledger.verify import verify
@@ -23,14 +24,15 @@ from tests.ledger.site import Site
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 LIVES = 70
 """More steps than two publications make, so that every one of them is met."""
 
 
 def test_i7_kills_of_the_ledger_at_every_write_and_of_the_flow_leave_every_commit_signed_once(tmp_path: Path) -> None:
-    ground = Ground(tmp_path, make_logs(700, 900))
+    # How much of it the flow takes while the ledger lives and dies is up to the machine: half is enough.
+    ground = Ground(tmp_path, make_logs(700, 1_800))
     site = Site(tmp_path)
     site.place.signing_key()
     output = tmp_path / "follower"
@@ -82,8 +84,9 @@ def test_i7_kills_of_the_ledger_at_every_write_and_of_the_flow_leave_every_commi
     verify(site.log, vkey, shown, site.store, report)
     assert report.wrong.count == 0, report.wrong.first
     assert (report.pending.count, report.notes.count) == (0, 0)
-    # The flow's kills leave files that it had put and not committed; nothing else.
-    assert all(each.what == "no commit names it" for each in report.unclaimed.first)
+    # The flow's kills leave files that it had put and not committed, or not finished; nothing else.
+    finished = [each for each in report.unclaimed.first if not each.file.endswith(TEMPORARY_SUFFIX)]
+    assert all(each.what == "no commit names it" for each in finished), finished
 
 
 def commits(entries: list[dict[str, Any]]) -> int:

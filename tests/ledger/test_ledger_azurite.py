@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from alumicatalyst import _core
 from alumicatalyst.lake import Lake
 from alumicatalyst.lake.store import open_store
@@ -21,11 +23,10 @@ from tests.parts.azurite import Azurite, azurite
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import pytest
-
 __all__ = ["azurite"]
 
 
+@pytest.mark.timeout(300)
 def test_a_lake_on_a_storage_account_is_signed_verified_and_proven(
     azurite: Azurite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

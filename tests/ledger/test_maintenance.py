@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from alumicatalyst.ledger.verify_report import Report
     from tests.ledger.site import Site
 
+pytestmark = pytest.mark.timeout(240)
+
 
 def lake_of(site: Site) -> Lake:
     return Lake.open(str(site.lake), create=False)

@@ -182,7 +182,8 @@ def test_i9_any_key_that_was_encoded_well_is_a_value_or_an_error(key: bytes) -> 
         assert len(key) != 32
     else:
         assert read == made
-        assert not read.verifies(bytes(64), "text\n")
+        # No zeros: of some points of small order they are a signature.
+        assert not read.verifies(b"\xff" * 64, "text\n")
 
 
 @given(st.binary())

@@ -110,7 +110,8 @@ def test_a_question_that_no_one_row_answers_is_refused(asked: str, answer: str, 
 
 def test_a_row_that_is_newer_than_the_ledger_or_was_changed_is_not_proven(site: Site, tmp_path: Path) -> None:
     stored = pl.read_delta(str(site.lake / "readings"))
-    row = stored.row(0, named=True)
+    # Some values are so large that one more is the same number.
+    row = stored.filter(pl.col("value") + 1 != pl.col("value")).row(0, named=True)
     # The same lake without its last entries.
     other = type(site)(tmp_path / "other")
     other.folder.mkdir()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
+import select
 import shutil
-import socket
 import subprocess
 import time
 from contextlib import contextmanager
@@ -68,38 +70,41 @@ def azurite(require: Require) -> Iterator[Azurite]:
 
 @contextmanager
 def running() -> Iterator[Azurite]:
-    """Start Azurite on a free port; it keeps everything in memory.
+    """Start Azurite; it keeps everything in memory.
 
     It never closes some of the files that it opens, so whoever writes for hours starts a fresh one now and then.
     """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    flags = ["--inMemoryPersistence", "--skipApiVersionCheck", "--disableTelemetry", "--silent"]
+    with listening() as address:
+        yield Azurite(f"{address}/{ACCOUNT}")
+
+
+@contextmanager
+def listening(*flags: str | Path) -> Iterator[str]:
+    """Start it on a port of its own choice, for one that is free now may be taken by then; yield its address."""
+    usual = ["--inMemoryPersistence", "--skipApiVersionCheck", "--disableTelemetry", "--silent"]
     process = subprocess.Popen(
-        ["node", str(MAIN), *flags, "--blobHost", "127.0.0.1", "--blobPort", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
+        ["node", MAIN, *usual, *flags, "--blobHost", "127.0.0.1", "--blobPort", "0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
     )
     try:
-        _wait_for(process, port)
-        yield Azurite(f"http://127.0.0.1:{port}/{ACCOUNT}")
+        yield _address(process)
     finally:
-        process.terminate()
-        process.communicate(timeout=30)
+        # There is nothing to put in order, and requests that are not answered yet may be waited for.
+        process.kill()
+        process.communicate()
 
 
-def _wait_for(process: subprocess.Popen[str], port: int) -> None:
-    until = time.monotonic() + 60
+def _address(process: subprocess.Popen[bytes]) -> str:
+    assert process.stdout is not None
+    said, until = b"", time.monotonic() + 100
     while time.monotonic() < until:
-        if process.poll() is not None:
-            _, said = process.communicate()
-            raise RuntimeError(f"Azurite ended with {process.returncode}: {said[-2_000:]}")
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            time.sleep(0.05)
-        else:
-            return
-    raise RuntimeError("Azurite did not listen within a minute")
+        if select.select([process.stdout], [], [], 1.0)[0]:
+            more = os.read(process.stdout.fileno(), 1 << 16)
+            said += more
+            found = re.search(rb"successfully listens on (\S+)\n", said)
+            if found is not None:
+                return found[1].decode()
+            if not more:
+                raise RuntimeError(f"Azurite ended with {process.wait()}: {said.decode(errors='replace')[-2_000:]}")
+    raise RuntimeError(f"Azurite did not listen in time: {said.decode(errors='replace')[-2_000:]}")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import socket
-import subprocess
 import threading
 import time
 from contextlib import contextmanager
@@ -15,7 +13,7 @@ from ipaddress import IPv4Address
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
-from tests.parts.azurite import ACCOUNT, MAIN
+from tests.parts.azurite import ACCOUNT, listening
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -104,23 +102,5 @@ def certificate(folder: Path) -> tuple[Path, Path]:
 
 @contextmanager
 def azurite_with_tokens(cert: Path, key: Path) -> Iterator[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    flags = ["--inMemoryPersistence", "--skipApiVersionCheck", "--disableTelemetry", "--silent", "--oauth", "basic"]
-    process = subprocess.Popen(
-        ["node", str(MAIN), *flags, "--cert", cert, "--key", key, "--blobHost", "127.0.0.1", "--blobPort", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        until = time.monotonic() + 60
-        while process.poll() is None and time.monotonic() < until:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.05)
-        yield f"https://127.0.0.1:{port}/{ACCOUNT}"
-    finally:
-        process.terminate()
-        process.wait(30)
+    with listening("--oauth", "basic", "--cert", cert, "--key", key) as address:
+        yield f"{address}/{ACCOUNT}"

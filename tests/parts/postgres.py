@@ -54,10 +54,11 @@ class Postgres:
             user = pwd.getpwnam(SYSTEM_USER)
             os.chown(folder, user.pw_uid, user.pw_gid)
             self._as |= {"user": SYSTEM_USER, "group": user.pw_gid, "extra_groups": []}
-        self.port = _free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self._numbers = count(1)
         self._run("initdb", "-D", "data", "-U", "alumi", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync")
+        # Last, as it is only free until somebody else takes it.
+        self.port = _free_port()
 
     def url(self, database: str = "postgres") -> str:
         return f"postgresql://alumi@127.0.0.1:{self.port}/{database}"
