@@ -30,7 +30,9 @@ logging.getLogger("azure").setLevel(logging.CRITICAL)
 # It also leaves the sockets of broken connections to the garbage collector; see `sdk`.
 LEFT_SOCKETS = pytest.mark.filterwarnings("ignore:unclosed <s(ocket|sl)[.]:ResourceWarning")
 
-WAIT_S = 20.0
+WAIT_S = 60.0
+
+_receiving: list[threading.Thread] = []
 
 
 class _Clock:
@@ -46,11 +48,14 @@ class _Clock:
 
 @pytest.fixture(scope="module", autouse=True)
 def sdk() -> Iterator[None]:
-    """Hurry the SDK, and collect here, under the mark, what would fail some later test."""
+    """Hurry the SDK, and let its threads end and collect here, under the mark, what would fail some later test."""
     with pytest.MonkeyPatch.context() as patch:
         for module in (_client_base, _pyamqp.client):
             patch.setattr(module, "time", _Clock())
         yield
+    while _receiving:
+        # It holds a connection until it has ended.
+        _receiving.pop().join(WAIT_S)
     gc.collect()
 
 
@@ -90,10 +95,11 @@ def receiving(connection_string: str, group: str = "$Default", **options: Any) -
         daemon=True,
     )
     thread.start()
+    _receiving.append(thread)
     try:
         yield events, errors
     finally:
-        # The thread ends by itself; the SDK takes about a second for that.
+        # The thread ends by itself; the SDK takes about a second for that, and `sdk` waits for it.
         client.close()
 
 

@@ -211,6 +211,7 @@ print(json.dumps({"reasons": reasons, "grown_kib": grown[-1] - grown[3], "state"
 """
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     ("plant", "fields", "reasons"),
     [
@@ -228,7 +229,7 @@ def test_i9_a_million_invented_devices_are_counted_and_cost_no_memory(plant, fie
         cwd=Path(__file__).parents[1],
         check=True,
         capture_output=True,
-        timeout=100,
+        timeout=240,
     )
     found = json.loads(child.stdout)
     assert found["reasons"] == reasons

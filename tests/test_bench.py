@@ -54,6 +54,7 @@ def bench(*options):
     return done.stdout
 
 
+@pytest.mark.timeout(300)
 def test_a_benchmark_is_timed_by_pytest_benchmark_in_processor_time_and_its_figure_says_the_same(tmp_path):
     shown = bench("--results", tmp_path / "results.json", "--benchmark-json", tmp_path / "benchmark.json")
     assert "windows: 1,000 series, in order  [M readings/CPU-s]" in shown
@@ -68,6 +69,7 @@ def test_a_benchmark_is_timed_by_pytest_benchmark_in_processor_time_and_its_figu
     assert figure.wall > 0
 
 
+@pytest.mark.timeout(300)
 def test_a_disabled_benchmark_checks_its_answer_and_has_no_figure():
     shown = bench("--benchmark-disable")
     assert "1 passed" in shown
@@ -147,7 +149,7 @@ def test_the_report_warns_of_figures_that_are_not_for_quoting(run):
     assert 'class="alert"' not in made_report(quotable)
     assert "short run" in made_report(quotable | {"scale": 0.1})
     assert "not built for release" in made_report(quotable | {"versions": run["versions"] | {"extension": "ci"}})
-    assert "Other work" in made_report(quotable | {"machine": quotable["machine"] | {"load_after": 9.0}})
+    assert "Other work" in made_report(quotable | {"machine": quotable["machine"] | {"load_after": 1e9}})
 
 
 def samples(flow, blocks):

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from tests.hubs import eventually
 
 ROOT = Path(__file__).parents[1]
 
-# What the README shows: the plain SDK, and nothing of this package.
+# What the README shows: the plain SDK, and nothing of this package. No value of the plant itself has three decimals.
 SENDER = textwrap.dedent("""
     import sys
     from datetime import UTC, datetime
@@ -28,7 +29,7 @@ SENDER = textwrap.dedent("""
 
     with EventHubProducerClient.from_connection_string(sys.argv[1]) as producer:
         batch = producer.create_batch(partition_key="reduction/line-1")
-        reading = {"deviceId": "pot-001", "metric": "bath_temperature", "value": 961.5}
+        reading = {"deviceId": "pot-001", "metric": "bath_temperature", "value": 961.505}
         batch.add(EventData(json.dumps({**reading, "ts": datetime.now(UTC).isoformat()})))
         producer.send_batch(batch)
 """)
@@ -56,9 +57,15 @@ class Visitor(threading.Thread):
         self.acknowledged: dict[str, Any] = {}
 
     def run(self) -> None:
-        subprocess.run([sys.executable, "-c", SENDER, self.shown["connection"]], check=True, timeout=60)
+        subprocess.run([sys.executable, "-c", SENDER, self.shown["connection"]], check=True, timeout=180)
         url, key = self.shown["api"], self.shown["api key"].split()[0]
-        alarms = eventually(lambda: request(f"{url}/v1/alarms?limit=1", key)["items"], 120)
+
+        def alarms_there() -> Any:
+            # Fewer questions a second than the API answers.
+            time.sleep(0.1)
+            return request(f"{url}/v1/alarms?limit=1", key)["items"]
+
+        alarms = eventually(alarms_there, 180)
         path = f"{url}/v1/alarms/{alarms[0]['alarm_id']}/acknowledge"
         self.acknowledged = request(path, key, {"comment": "seen it"})
 
@@ -88,7 +95,7 @@ def ledger(directory: Path, function: str, *options: str) -> dict[str, Any]:
     at = [f"--lake=file:{directory / 'lake'}", f"--ledger={directory / 'ledger'}"]
     key = [f"--key={directory / 'keys' / 'ledger.vkey'}"]
     command = [sys.executable, "-m", "alumicatalyst.cli.main", "ledger", function, *at, *key, *options]
-    done = subprocess.run(command, cwd=directory, check=False, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=directory, check=False, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stdout + done.stderr
     return dict(json.loads(done.stdout or "{}"))
 
@@ -102,14 +109,16 @@ def test_the_demo_shows_alarms_takes_a_strangers_reading_ends_well_and_resumes(t
     assert first["rows_total"] == first["windowed"] + first["late"] + first["duplicate"] + first["rejected"]
     assert first["rows_total"] == first["lake_rows"] > 60_000
     sent = pl.scan_delta(str(tmp_path / "lake" / "readings")).filter(
-        (pl.col("device") == "pot-001") & (pl.col("metric") == "bath_temperature") & (pl.col("value") == 961.5)
+        (pl.col("device") == "pot-001") & (pl.col("metric") == "bath_temperature") & (pl.col("value") == 961.505)
     )
     assert sent.collect().height == 1
 
     alarms = pl.scan_delta(str(tmp_path / "lake" / "alarms")).collect()
     assert first["alarms"] == alarms["alarm_id"].n_unique() > 0
     assert first["transitions"] == alarms.height >= first["alarms"]
-    assert first["faults"]["raised"] == first["faults"]["expected_alarms"] > 0
+    # Which faults there are depends on the time of day, and once in a hundred times none of them must raise an alarm.
+    assert first["faults"]["raised"] == first["faults"]["expected_alarms"]
+    assert first["faults"]["injected"] > 0
     told = [line.split() for line in lines if re.match(r"\d\d:\d\d:\d\d  ", line)]
     assert {line[3] for line in told} <= {f"{kind}-{number:03}" for kind in ("pot",) for number in range(49)} | {
         f"{kind}-{number}" for kind in ("furnace", "press", "rectifier") for number in range(5)
@@ -123,7 +132,7 @@ def test_the_demo_shows_alarms_takes_a_strangers_reading_ends_well_and_resumes(t
     assert verified["size"] == verified["figures"]["commits"] == first["ledger_entries"] > 0
     assert verified["figures"]["rows"] > first["lake_rows"], "windows and alarms are verified too"
     proof, checkpoint = tmp_path / "reading.tlog-proof", tmp_path / "kept.checkpoint"
-    ledger(tmp_path, "prove", "--row=readings metric=bath_temperature value=961.5", f"--output={proof}")
+    ledger(tmp_path, "prove", "--row=readings metric=bath_temperature value=961.505", f"--output={proof}")
     checkpoint.write_bytes((tmp_path / "ledger" / "checkpoint").read_bytes())
 
     key = next(line.split()[2] for line in lines if line.startswith("api key"))
@@ -142,8 +151,8 @@ def test_the_demo_shows_alarms_takes_a_strangers_reading_ends_well_and_resumes(t
     assert verified["size"] == second["ledger_entries"] > first["ledger_entries"]
     vkey = f"--key={tmp_path / 'keys' / 'ledger.vkey'}"
     command = [sys.executable, "-m", "alumicatalyst.cli.main", "ledger", "verify", str(proof), vkey, "--json"]
-    shown = json.loads(subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout)
-    assert (shown["row"]["device"], shown["row"]["value"]) == ("pot-001", 961.5)
+    shown = json.loads(subprocess.run(command, check=True, capture_output=True, text=True, timeout=240).stdout)
+    assert (shown["row"]["device"], shown["row"]["value"]) == ("pot-001", 961.505)
     assert "keys create" in next(line for line in lines if line.startswith("api key"))
     assert not [line for line in lines if "alu_" in line]
     journal = pl.scan_delta(str(tmp_path / "lake" / "journal")).collect()
@@ -165,12 +174,21 @@ def children_of(pid: int) -> dict[int, str]:
     return found
 
 
+def runs(pid: int) -> bool:
+    """Whether a process has not ended; nobody may have asked for the end of one that lost its parent."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state not in {"Z", "X"}
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the parts end only when the demo stops them")
-@pytest.mark.timeout(500)
+@pytest.mark.timeout(700)
 def test_the_parts_die_with_a_demo_that_is_killed(tmp_path: Path) -> None:
     with demo_process(tmp_path, 0) as demo:
         eventually(lambda: any(" simulate " in command for command in children_of(demo.pid).values()), 400)
         parts = children_of(demo.pid)
         demo.send_signal(signal.SIGKILL)
     assert len(parts) == 4, "API, flow, ledger and simulator"
-    eventually(lambda: not [pid for pid in parts if Path(f"/proc/{pid}").exists()], 60)
+    eventually(lambda: not [pid for pid in parts if runs(pid)], 180)

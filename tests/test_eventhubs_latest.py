@@ -13,9 +13,10 @@ from alumicatalyst.pipeline import Pipeline
 from alumicatalyst.runner import run_loop
 from alumicatalyst.sources.eventhubs import EventHubsSource
 from alumicatalyst.testing.eventhubs import Emulator
-from tests.hubs import LEFT_SOCKETS, eventually
+from tests.hubs import LEFT_SOCKETS, eventually, sdk
 
 pytestmark = LEFT_SOCKETS
+__all__ = ["sdk"]
 
 ROOT = Path(__file__).parents[1]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
-import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -27,13 +27,14 @@ from alumicatalyst.simulator.truth import Truth
 from alumicatalyst.sources import envelopes
 from alumicatalyst.testing.eventhubs import Emulator
 from tests.conftest import ROOT
-from tests.hubs import LEFT_SOCKETS, body_of, eventually, receiving
+from tests.hubs import LEFT_SOCKETS, body_of, eventually, receiving, sdk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
 pytestmark = LEFT_SOCKETS
+__all__ = ["sdk"]
 
 SECOND = 1_000_000
 START = 1_767_225_600 * SECOND
@@ -226,15 +227,17 @@ def test_an_envelope_larger_than_the_broker_takes_is_left_out_and_counted() -> N
 
 
 def test_a_hub_that_is_away_is_tried_again_until_told_to_stop() -> None:
-    with Emulator({"plant": 1}) as emulator:
-        connection = emulator.connection_string("plant")
     stop = threading.Event()
     simulator = Simulator(COMPILED, Plan(START))
-    sink = HubSink(connection, "", simulator, stop)
-    threading.Timer(1.0, stop.set).start()
-    with pytest.raises(SourceError, match="couldn't send"):
-        sink.send(simulator.advance(START + 5 * SECOND))
-    sink.close()
+    # Bound, so that nobody else takes the port meanwhile, and not listening.
+    with socket.socket() as placeholder:
+        placeholder.bind(("127.0.0.1", 0))
+        connection = Emulator({"plant": 1}, port=placeholder.getsockname()[1]).connection_string("plant")
+        sink = HubSink(connection, "", simulator, stop)
+        threading.Timer(1.0, stop.set).start()
+        with pytest.raises(SourceError, match="couldn't send"):
+            sink.send(simulator.advance(START + 5 * SECOND))
+        sink.close()
 
 
 def test_a_connection_string_that_is_none_is_a_setting_to_correct() -> None:
@@ -306,16 +309,17 @@ def test_the_command_refuses_what_cannot_be(
     assert "c2VjcmV0" not in err
 
 
+@pytest.mark.timeout(300)
 def test_sigterm_ends_a_run_with_its_truth_complete(tmp_path: Path) -> None:
     to, truth = tmp_path / "a.ndjson", tmp_path / "truth.ndjson"
     command = [sys.executable, "-m", "alumicatalyst.cli.main", "simulate", "--pack=0.1", "--speed=1", "--json"]
     command += [f"--to={to}", f"--truth={truth}", "--dictionary", str(ROOT / "flows" / "smelter.toml")]
     child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"})
     try:
-        eventually(truth.exists)
-        time.sleep(1.5)
+        # Something is in the file once it fills a buffer.
+        eventually(lambda: to.exists() and to.stat().st_size > 0, 120)
         child.send_signal(signal.SIGTERM)
-        out, _ = child.communicate(timeout=20)
+        out, _ = child.communicate(timeout=120)
     finally:
         child.kill()
     assert child.returncode == 0

@@ -36,25 +36,25 @@ KEY = "a/key+with=odd characters"
 
 @pytest.fixture(scope="module")
 def emulator() -> Iterator[Emulator]:
-    hubs = {"plant": 4, "positions": 1, "stolen": 1, "keyed": 8}
+    hubs = {"plant": 4, "sent": 4, "positions": 1, "stolen": 1, "keyed": 8}
     with Emulator(hubs, key=KEY, groups=["second"]) as running:
         yield running
 
 
 def test_sends_by_partition_by_key_in_turn_singly_and_in_batches(emulator: Emulator) -> None:
-    connection = emulator.connection_string("plant")
+    connection = emulator.connection_string("sent")
     with producer(connection) as client:
         client.send_batch([EventData(b"to 2")] * 3, partition_id="2")
         client.send_event(EventData("single"), partition_id="3")
-        assert [emulator.held("plant", each).stop for each in range(4)] == [0, 0, 3, 1]
+        assert [emulator.held("sent", each).stop for each in range(4)] == [0, 0, 3, 1]
         for _ in range(4):
             client.send_batch([EventData(b"in turn")])
-        assert [emulator.held("plant", each).stop for each in range(4)] == [1, 1, 4, 2]
+        assert [emulator.held("sent", each).stop for each in range(4)] == [1, 1, 4, 2]
         hub = client.get_eventhub_properties()
         partition = client.get_partition_properties("2")
     assert (partition["beginning_sequence_number"], partition["last_enqueued_sequence_number"]) == (0, 3)
     assert not partition["is_empty"]
-    assert hub["eventhub_name"] == "plant"
+    assert hub["eventhub_name"] == "sent"
     assert hub["partition_ids"] == ["0", "1", "2", "3"]
     now = dt.datetime.now(dt.UTC)
     assert now - dt.timedelta(minutes=5) < hub["created_at"] <= now
@@ -234,7 +234,7 @@ def test_serves_the_asynchronous_client_too(emulator: Emulator) -> None:
         await asyncio.to_thread(eventually, lambda: emulator.readers("plant", 3))
         async with EventHubProducerClient.from_connection_string(connection) as sender:
             await sender.send_batch([EventData("hello")], partition_id="3")
-        body = await asyncio.wait_for(received.get(), 10)
+        body = await asyncio.wait_for(received.get(), 60)
         await client.close()
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)

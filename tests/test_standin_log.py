@@ -52,6 +52,7 @@ def started(stack: contextlib.ExitStack, folder: Path, *options: str) -> tuple[s
     return running, line.strip()
 
 
+@pytest.mark.timeout(300)
 def test_kill_9_loses_no_accepted_event_and_changes_none(process: contextlib.ExitStack, tmp_path: Path) -> None:
     def look(connection: str, count: int) -> tuple[object, list[object]]:
         with producer(connection) as client, receiving(connection, partition_id="1") as (events, _):
@@ -77,7 +78,7 @@ def test_kill_9_loses_no_accepted_event_and_changes_none(process: contextlib.Exi
     assert (created, events[:3]) == before
     assert events[3][1] == 3  # type: ignore[index]
     running.send_signal(signal.SIGTERM)
-    assert running.wait(10) == 0
+    assert running.wait(60) == 0
 
 
 @pytest.mark.parametrize("cut", range(0, HEADER_BYTES + sum(RECORD_BYTES + len(each) for each in MESSAGES) + 1, 19))

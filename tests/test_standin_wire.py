@@ -128,7 +128,7 @@ def recorded(emulator: Emulator) -> list[bytes]:
 
 def talk(emulator: Emulator, data: bytes) -> bytes:
     """Send bytes, say that there will be no more, and read what the server has to say to that."""
-    with socket.create_connection(("127.0.0.1", emulator.port), 5) as peer:
+    with socket.create_connection(("127.0.0.1", emulator.port), 60) as peer:
         try:
             peer.sendall(data)
             peer.shutdown(socket.SHUT_WR)
@@ -218,10 +218,10 @@ def test_i9_frames_of_a_real_client_in_any_order_never_stop_the_server(
 
 
 def test_a_client_that_never_opens_is_sent_away(emulator: Emulator) -> None:
-    with socket.create_connection(("127.0.0.1", emulator.port), 5) as peer:
+    with socket.create_connection(("127.0.0.1", emulator.port), 60) as peer:
         peer.sendall(b"AMQP\x03\x01\x00\x00")
         assert peer.recv(8) == b"AMQP\x03\x01\x00\x00"
-        [connection] = [each for each in emulator._connections if each._peer == peer.getsockname()]
+        [connection] = [each for each in list(emulator._connections) if each._peer == peer.getsockname()]
         emulator._call(lambda: connection.tick(connection._heard + 29))
         emulator._call(lambda: connection.tick(connection._heard + 31))
         while peer.recv(1000):
@@ -232,13 +232,13 @@ def test_sends_the_heartbeat_that_a_client_asks_for(emulator: Emulator) -> None:
     opening = b"AMQP\x03\x01\x00\x00" + amqp.frame(0, amqp.SASL_INIT, [amqp.Symbol("ANONYMOUS")], kind=1)
     opening += b"AMQP\x00\x01\x00\x00"
     opening += amqp.frame(0, amqp.OPEN, ["quiet", None, amqp.UInt(65536), None, amqp.UInt(10_000)] + [None] * 5)
-    with socket.create_connection(("127.0.0.1", emulator.port), 5) as peer:
+    with socket.create_connection(("127.0.0.1", emulator.port), 60) as peer:
         peer.sendall(opening)
-        peer.settimeout(5)
+        peer.settimeout(60)
         received = b""
         while b"alumicatalyst-emulator" not in received:
             received += peer.recv(1000)
-        [connection] = [each for each in emulator._connections if each._peer == peer.getsockname()]
+        [connection] = [each for each in list(emulator._connections) if each._peer == peer.getsockname()]
         emulator._call(lambda: connection.tick(connection._spoke + 6))
         received = b""
         while not received.endswith(b"\x00\x00\x00\x08\x02\x00\x00\x00"):
