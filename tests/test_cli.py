@@ -6,11 +6,15 @@ import importlib.util
 import pickle
 import subprocess
 import sys
+from typing import TYPE_CHECKING
 
 import pytest
 
 from alumicatalyst import errors
 from alumicatalyst.cli import main as program
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def outcome(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
@@ -135,3 +139,18 @@ def test_the_program_is_installed_under_its_name() -> None:
         [f"{sys.prefix}/bin/alumicatalyst", "--version"], check=True, capture_output=True, text=True, timeout=240
     )
     assert done.stdout.startswith("alumicatalyst ")
+
+
+@pytest.mark.parametrize("function", [*program.COMMANDS["lake"].functions])
+def test_every_command_over_a_lake_takes_it_from_the_settings_file_that_is_named(
+    function: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "north.toml"
+    config.write_text(f'[lake]\nuri = "file:{tmp_path}/north"\n')
+    further = {"query": ["SELECT 1"], "views": ["--dialect=synapse"], "vacuum": ["--without-ledger"]}
+    if function == "views":
+        # Of an account, so that it is in what they say.
+        config.write_text('[lake]\nuri = "abfss://telemetry@plant.dfs.core.windows.net/north"\n')
+    code, out, err = outcome(["lake", function, f"--config={config}", *further.get(function, [])], capsys)
+    assert (code == 0) == (function == "views"), err
+    assert "plant.dfs.core.windows.net" in out if function == "views" else f"{tmp_path}/north" in err

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from alumicatalyst.cli.lake_maintain import compact, expire, maintain, trim, vacuum
 from alumicatalyst.cli.lake_migrate import migrate
 from alumicatalyst.cli.lake_query import query
-from alumicatalyst.cli.lake_shown import Json, Uri, text
+from alumicatalyst.cli.lake_shown import Config, Json, Ledger, Uri, text
 from alumicatalyst.cli.lake_views import views
 
 if TYPE_CHECKING:
@@ -35,12 +35,8 @@ _COLUMNS = (
 )
 _WIDTH_MAX = 1_000
 
-_Ledger = Annotated[
-    str | None, typer.Option("--ledger", help="The folder of the ledger's log; the setting ledger.uri otherwise.")
-]
 
-
-def doctor(uri: Uri = None, ledger: _Ledger = None, as_json: Json = False) -> None:
+def doctor(uri: Uri = None, config: Config = None, ledger: Ledger = None, as_json: Json = False) -> None:
     """Check everything about the lake, and say what to do. Exits with 1 if anything is wrong; advice is nothing wrong.
 
     Sums, keys, ranges and marks of the rows; files against what commits say of them; logs and checkpoints; schemas and
@@ -59,7 +55,7 @@ def doctor(uri: Uri = None, ledger: _Ledger = None, as_json: Json = False) -> No
     from alumicatalyst.lake.store import open_store
     from alumicatalyst.settings import load_settings
 
-    settings = load_settings(lake__uri=uri, ledger__uri=ledger)
+    settings = load_settings(config, lake__uri=uri, ledger__uri=ledger)
     store = open_store(settings.lake.uri, credential=settings.lake.credential, create=False)
     # Not opened as others open it: what would refuse to be opened is what is to be told.
     lake = Lake(store, Retry())

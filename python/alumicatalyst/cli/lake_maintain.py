@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from alumicatalyst.cli.lake_shown import Json, Uri
+from alumicatalyst.cli.lake_shown import Config, DryRun, Json, Ledger, Uri
 
 if TYPE_CHECKING:
     from alumicatalyst.lake.lake import Lake
@@ -21,12 +21,9 @@ if TYPE_CHECKING:
     Do = Callable[["_Work"], Maintained]
 
 _Tables = Annotated[list[str] | None, typer.Option("--table", help="Only this table; may be given several times.")]
-_DryRun = Annotated[bool, typer.Option("--dry-run", help="Only tell what would be done; nothing is written.")]
 _Days = Annotated[
     int | None, typer.Option(min=0, help="Days that these rows are kept, 0 for ever; without any, as the settings say.")
 ]
-_Config = Annotated[Path | None, typer.Option("--config", help="Settings file; ./alumicatalyst.toml otherwise.")]
-_Ledger = Annotated[str | None, typer.Option("--ledger", help="The log's folder; the setting ledger.uri otherwise.")]
 _WithoutLedger = Annotated[
     bool,
     typer.Option(
@@ -43,8 +40,8 @@ def compact(
     ] = None,
     files_min: Annotated[int, typer.Option(min=2, help="Small files that a day which still grows has at least.")] = 8,
     uri: Uri = None,
-    config: _Config = None,
-    dry_run: _DryRun = False,
+    config: Config = None,
+    dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
     """Rewrite small files, day by day, into a few that are sorted by device, metric and time.
@@ -78,10 +75,10 @@ def vacuum(
         float | None, typer.Option(min=0, max=7, help="Days that files stay; maintenance.vacuum_days otherwise.")
     ] = None,
     uri: Uri = None,
-    ledger: _Ledger = None,
+    ledger: Ledger = None,
     without_ledger: _WithoutLedger = False,
-    config: _Config = None,
-    dry_run: _DryRun = False,
+    config: Config = None,
+    dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
     """Delete files that no table needs any more, or that a crash has left.
@@ -114,10 +111,10 @@ def trim(
         float | None, typer.Option(min=0, help="Days that commits stay; maintenance.log_days otherwise.")
     ] = None,
     uri: Uri = None,
-    ledger: _Ledger = None,
+    ledger: Ledger = None,
     without_ledger: _WithoutLedger = False,
-    config: _Config = None,
-    dry_run: _DryRun = False,
+    config: Config = None,
+    dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
     """Move old commits out of the tables' logs into archives, from which `ledger verify` still reads them.
@@ -146,8 +143,8 @@ def expire(
     rejected: _Days = None,
     windows: _Days = None,
     uri: Uri = None,
-    config: _Config = None,
-    dry_run: _DryRun = False,
+    config: Config = None,
+    dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
     """Take days of readings, rejected rows or windows out of the lake that are older than they are to be kept.
@@ -179,10 +176,10 @@ def expire(
 def maintain(
     tables: _Tables = None,
     uri: Uri = None,
-    ledger: _Ledger = None,
+    ledger: Ledger = None,
     without_ledger: _WithoutLedger = False,
-    config: _Config = None,
-    dry_run: _DryRun = False,
+    config: Config = None,
+    dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
     """Let rows expire, compact, vacuum and trim, as the settings of maintenance say.

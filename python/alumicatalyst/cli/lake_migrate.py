@@ -3,22 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
 
-import typer
-
-from alumicatalyst.cli.lake_shown import Json, Uri
-
-_DryRun = Annotated[bool, typer.Option("--dry-run", help="Only tell what would be done; nothing is written.")]
+from alumicatalyst.cli.lake_shown import Config, DryRun, Json, Uri
 
 
-def migrate(
-    uri: Uri = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only tell what would be done; nothing is written.")
-    ] = False,
-    as_json: Json = False,
-) -> None:
+def migrate(uri: Uri = None, config: Config = None, dry_run: DryRun = False, as_json: Json = False) -> None:
     """Add the columns and tables that this version writes and an older one did not.
 
     Each table's change is one commit; no file is rewritten, old rows are empty where they have less, and what the
@@ -34,7 +23,7 @@ def migrate(
     from alumicatalyst.lake.store import open_store
     from alumicatalyst.settings import load_settings
 
-    lake = load_settings(lake__uri=uri).lake
+    lake = load_settings(config, lake__uri=uri).lake
     steps = run(open_store(lake.uri, credential=lake.credential, create=False), dry_run=dry_run)
     if as_json:
         print(json.dumps({"steps": [each.as_dict() for each in steps]}))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from alumicatalyst.cli.lake_shown import Json, Uri, open_lake, text
+from alumicatalyst.cli.lake_shown import Config, Json, Uri, open_lake, text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,6 +23,7 @@ _COLUMNS_MAX = 1_000_000
 def query(
     sql: Annotated[str, typer.Argument(help="One SELECT; tables go by their names.")],
     uri: Uri = None,
+    config: Config = None,
     output: Annotated[
         str, typer.Option("--output", "-o", help="Write to this file; its ending tells the format. - prints.")
     ] = "-",
@@ -65,7 +66,7 @@ def query(
     wanted = {"json": as_json, "csv": as_csv, "parquet": as_parquet, "arrow": as_arrow}
     form = export.format_of([name for name, is_wanted in wanted.items() if is_wanted], output)
     cut = past.parse(as_of) if as_of else None
-    with reading(open_lake(uri), sql, cut) as rows:
+    with reading(open_lake(uri, config), sql, cut) as rows:
         if cut is not None:
             print(f"as of {' '.join(rows.versions)}", file=sys.stderr)
         if form is None:

@@ -1,7 +1,8 @@
-"""What the commands over a lake share: the option that names it, how it is opened to be read, and a value as text."""
+"""What the commands over a lake share: the options that name it, how it is opened to be read, and a value as text."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,15 +11,18 @@ if TYPE_CHECKING:
     from alumicatalyst.lake.lake import Lake
 
 Uri = Annotated[str | None, typer.Option("--lake", help="The lake's address; without it lake.uri of the settings.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON: one document, or one object a row.")]
+Ledger = Annotated[str | None, typer.Option("--ledger", help="The log's folder; the setting ledger.uri otherwise.")]
+Config = Annotated[Path | None, typer.Option("--config", help="Settings file; ./alumicatalyst.toml otherwise.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only tell what would be done; nothing is written.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON: one document, or one object a row or line.")]
 
 
-def open_lake(uri: str | None) -> Lake:
+def open_lake(uri: str | None, config: Path | None) -> Lake:
     """Open the lake of the option or the settings to read it; nothing is made."""
     from alumicatalyst.lake import Lake
     from alumicatalyst.settings import load_settings
 
-    lake = load_settings(lake__uri=uri).lake
+    lake = load_settings(config, lake__uri=uri).lake
     return Lake.open(lake.uri, credential=lake.credential, create=False)
 
 

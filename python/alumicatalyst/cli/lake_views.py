@@ -7,12 +7,13 @@ from typing import Annotated, Literal
 
 import typer
 
-from alumicatalyst.cli.lake_shown import Uri
+from alumicatalyst.cli.lake_shown import Config, Uri
 
 
 def views(
     dialect: Annotated[Literal["synapse", "fabric"], typer.Option(help="Whose T-SQL.")],
     uri: Uri = None,
+    config: Config = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write the scripts into this folder instead of printing them.")
     ] = None,
@@ -32,7 +33,7 @@ def views(
     from alumicatalyst.lake.views import scripts
     from alumicatalyst.settings import load_settings
 
-    made = scripts(dialect, load_settings(lake__uri=uri).lake.uri)
+    made = scripts(dialect, load_settings(config, lake__uri=uri).lake.uri)
     if output is None:
         print("\n".join(made.values()), end="")
         return

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from alumicatalyst.cli.lake_shown import Config, Json, Ledger, Uri
+
 if TYPE_CHECKING:
     from alumicatalyst.lake.store import Store
     from alumicatalyst.ledger.entry import Entry
@@ -16,17 +18,12 @@ if TYPE_CHECKING:
     from alumicatalyst.ledger.place import Place
     from alumicatalyst.settings.schema import Settings
 
-_Config = Annotated[Path | None, typer.Option("--config", help="Settings file; ./alumicatalyst.toml otherwise.")]
-_Lake = Annotated[str | None, typer.Option("--lake", help="The lake's address; the setting lake.uri otherwise.")]
-_Ledger = Annotated[str | None, typer.Option("--ledger", help="The log's folder; the setting ledger.uri otherwise.")]
-_Json = Annotated[bool, typer.Option("--json", help="Print JSON: one document, or one object a line.")]
-
 
 def run(
     once: Annotated[bool, typer.Option("--once", help="End when nothing is new.")] = False,
-    lake: _Lake = None,
-    ledger: _Ledger = None,
-    config: _Config = None,
+    lake: Uri = None,
+    ledger: Ledger = None,
+    config: Config = None,
     accept_unkept_log: Annotated[
         bool,
         typer.Option(
@@ -73,9 +70,9 @@ def run(
 def log(
     table: Annotated[str | None, typer.Option(help="Only entries of this table.")] = None,
     tail: Annotated[int | None, typer.Option(min=1, help="Only the last so many.")] = None,
-    ledger: _Ledger = None,
-    config: _Config = None,
-    as_json: _Json = False,
+    ledger: Ledger = None,
+    config: Config = None,
+    as_json: Json = False,
 ) -> None:
     """Show the ledger's entries: one for each commit of each table.
 
@@ -103,9 +100,9 @@ def log(
 
 
 def key(
-    ledger: _Ledger = None,
-    config: _Config = None,
-    as_json: _Json = False,
+    ledger: Ledger = None,
+    config: Config = None,
+    as_json: Json = False,
 ) -> None:
     """Print the verifier key, all that anyone needs to verify; the first call makes the pair.
 
@@ -134,10 +131,10 @@ def verify(
     strict: Annotated[
         bool, typer.Option("--strict", help="Whatever is newer than the ledger, or that nothing names, is wrong too.")
     ] = False,
-    lake: _Lake = None,
-    ledger: _Ledger = None,
-    config: _Config = None,
-    as_json: _Json = False,
+    lake: Uri = None,
+    ledger: Ledger = None,
+    config: Config = None,
+    as_json: Json = False,
 ) -> None:
     """Verify log and lake, or one proof. Exits with 7 if anything is not what was signed.
 
@@ -196,9 +193,9 @@ def prove(
     vkey: Annotated[
         str | None, typer.Option("--key", help="File or text of the verifier key; ledger.key + .vkey otherwise.")
     ] = None,
-    lake: _Lake = None,
-    ledger: _Ledger = None,
-    config: _Config = None,
+    lake: Uri = None,
+    ledger: Ledger = None,
+    config: Config = None,
 ) -> None:
     r"""Write a proof of one row or one commit, which `ledger verify` checks offline with the verifier key alone.
 
