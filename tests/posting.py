@@ -12,6 +12,7 @@ import pytest
 from alumicatalyst import _core
 from alumicatalyst.lake import Lake
 from alumicatalyst.settings import Secret
+from alumicatalyst.sinks import alerts
 from alumicatalyst.sinks.alerts import AlertSink
 from alumicatalyst.sinks.alerts_client import Client
 from alumicatalyst.sinks.lake import LakeSink
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lake:
     """An empty lake, whose states will be those of this operator."""
     monkeypatch.setattr(_core, "state_info", plant.state_info)
+    # What a clean end posts is to be all: how much of it there is time for, is for the test of that time.
+    monkeypatch.setattr(alerts, "DRAIN_S", 60.0)
     return Lake.open(f"file:{tmp_path / 'lake'}")
 
 

@@ -100,7 +100,7 @@ class Recorder:
         with self.lock:
             self.faults += faults
 
-    def wait_until(self, holds: Callable[[Recorder], bool], within_s: float = 20.0) -> None:
+    def wait_until(self, holds: Callable[[Recorder], bool], within_s: float = 60.0) -> None:
         """Wait until something holds; it is looked at after every post."""
         with self._changed:
             until = time.monotonic() + within_s
@@ -165,8 +165,9 @@ class Recorder:
                 request.close_connection = True
                 return
             case "endless":
-                answer = b"x" * 1_000_000
-                status = 200
+                status, answer = 200, b"x" * 1_000_000
+            case "204":
+                answer = b""  # It never has a body: one would be read as the beginning of the next answer.
         request.send_response(status)
         request.send_header("Content-Length", str(len(answer)))
         if status in {429, 503}:

@@ -26,7 +26,7 @@ KINDS = ("alarms", "windows", "latest")
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(alerts_poster, "LANE_PAUSE_S", 0.05)
     monkeypatch.setattr(alerts_poster, "REGAP_S", 0.05)
-    monkeypatch.setattr(alerts_client, "_READ_S", 0.3)
+    monkeypatch.setattr(alerts_client, "_READ_S", 1.0)
 
 
 def errors(reason: str) -> float:
@@ -87,13 +87,12 @@ def test_the_flow_goes_on_whatever_the_api_answers_and_the_api_catches_up(fault,
         process.go(last)
         process.commit()
     assert lake.table("batches").refresh().mark(PARTITION) == 90
-    recorder.wait_until(lambda it: len(it.posts) >= 4)
+    recorder.wait_until(lambda _: errors(reason) - before >= 3)
     ordered.times = 0
     recorder.released.set()
     recorder.wait_until(lambda it: is_settled(it, lake))
     process.end()
     assert_same(recorder, lake)
-    assert errors(reason) - before >= 3
     warnings = [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert len([record for record in warnings if "not served" in record.getMessage()]) <= 5, "one for each condition"
     assert KEY not in caplog.text
@@ -117,20 +116,22 @@ def test_i9_a_mark_that_contradicts_the_post_is_no_answer(lake, recorder, key):
 
 
 def test_an_api_that_is_not_there_yet_gets_everything_when_it_comes(lake, key):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     before = errors("unreachable")
-    process = Process(lake, f"http://127.0.0.1:{port}", key)
-    for last in (30, 60):
-        process.go(last)
-        process.commit()
-    while errors("unreachable") == before:
-        process.beat()
-    with Recorder(port) as recorder:
-        recorder.wait_until(lambda it: is_settled(it, lake))
-        process.end()
-        assert_same(recorder, lake)
+    with socket.socket() as held:
+        # A port that is bound is given to nobody, and a server that reuses addresses can listen there all the same.
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(("127.0.0.1", 0))
+        port = held.getsockname()[1]
+        process = Process(lake, f"http://127.0.0.1:{port}", key)
+        for last in (30, 60):
+            process.go(last)
+            process.commit()
+        while errors("unreachable") == before:
+            process.beat()
+        with Recorder(port) as recorder:
+            recorder.wait_until(lambda it: is_settled(it, lake))
+            process.end()
+            assert_same(recorder, lake)
 
 
 def test_a_hanging_api_holds_up_neither_the_flow_nor_its_end(lake, recorder, key, monkeypatch):
@@ -147,6 +148,8 @@ def test_a_hanging_api_holds_up_neither_the_flow_nor_its_end(lake, recorder, key
     process.end()
     assert len(recorder.posts) <= 2, "the first one hangs to the end"
     assert thread is not None
+    # Long before the post would have ended by itself.
+    thread.join(30)
     assert not thread.is_alive()
 
 
@@ -245,6 +248,8 @@ def test_a_defect_of_the_sink_stops_nothing(lake, recorder, key, monkeypatch, ca
 
     process.alerts._poster._choose = broken  # type: ignore[method-assign, assignment]
     process.go(60)
+    # A clean end does not wait for what fails three times in a row.
+    recorder.wait_until(lambda it: it.mark("alarms", PARTITION) == 60)
     process.end()
     recorder.wait_until(lambda it: is_settled(it, lake))
     assert_same(recorder, lake)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import socket
 import urllib.request
+from typing import TYPE_CHECKING
 
 import pytest
 from prometheus_client import REGISTRY
 
 from alumicatalyst import metrics
 from alumicatalyst.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 NAMES = {
     "alumicatalyst_readings_total": ("partition", "outcome"),
@@ -40,11 +44,13 @@ NAMES = {
 }
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+@pytest.fixture
+def port() -> Iterator[int]:
+    """A port that is given to nobody else, as it is bound; a server that reuses addresses can listen there."""
+    with socket.socket() as held:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(("127.0.0.1", 0))
+        yield held.getsockname()[1]
 
 
 @pytest.mark.parametrize(("name", "labels"), NAMES.items())
@@ -61,19 +67,18 @@ def test_there_are_no_other_metrics() -> None:
     assert {family.name for family in REGISTRY.collect() if family.name.startswith("alumicatalyst_")} == ours
 
 
-def test_metrics_are_served_until_stopped() -> None:
-    port = free_port()
+def test_metrics_are_served_until_stopped(port: int) -> None:
     stop = metrics.serve(port)
     try:
         metrics.LAKE_COMMITS.labels("test").inc()
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as answer:
             text = answer.read().decode()
         assert 'alumicatalyst_lake_commits_total{table="test"} 1.0' in text
     finally:
         stop()
         metrics.LAKE_COMMITS.remove("test")
     with pytest.raises(OSError, match="refused"):
-        urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5)
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60)
 
 
 def test_a_port_in_use_is_a_clear_error_and_zero_serves_nothing() -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from api.store import HotStore, migrate
+from api.store import HotStore, connections, migrate
 from tests.parts.postgres import Postgres, postgres
 
 if TYPE_CHECKING:
@@ -14,6 +14,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = ["postgres"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _patient() -> Iterator[None]:
+    """Let a write wait for others' as long as a busy disk takes, not only until the API would send a client away."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(connections, "WAIT_S", 60.0)
+        yield
 
 
 @pytest.fixture

@@ -52,7 +52,7 @@ class Serving:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        assert self._started.wait(30)
+        assert self._started.wait(100)
         if self._failed:
             raise self._failed
         return self
@@ -63,7 +63,7 @@ class Serving:
     def stop(self) -> None:
         if self._thread.is_alive():
             self._server.should_exit = True
-            self._thread.join(30)
+            self._thread.join(100)
         assert not self._thread.is_alive()
         self._socket.close()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import time
 from dataclasses import replace
@@ -17,13 +18,21 @@ from tests.api.serving import ARROW, PARTITION, TEST_LIMITS, Serving, alarm_id, 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-LIMITS = replace(TEST_LIMITS, table_bytes_max=200_000, request_s_max=1.0, refused_body_s_max=0.2)
+LIMITS = replace(TEST_LIMITS, table_bytes_max=200_000, refused_body_s_max=30.0)
+# For what does not come at all, or not to its end: there is nothing to wait for.
+HASTY = replace(LIMITS, request_s_max=1.0, refused_body_s_max=0.2)
 QUERY = {"partition": PARTITION, "follows": "-1", "last": "9"}
 
 
 @pytest.fixture(scope="module")
 def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
     with Serving(f"sqlite:///{tmp_path_factory.mktemp('bounds')}/api.sqlite", limits=LIMITS) as serving:
+        yield serving
+
+
+@pytest.fixture(scope="module")
+def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+    with Serving(f"sqlite:///{tmp_path_factory.mktemp('hasty')}/api.sqlite", limits=HASTY) as serving:
         yield serving
 
 
@@ -38,7 +47,7 @@ def slug(response: httpx.Response) -> tuple[int, str]:
     return response.status_code, response.json()["type"].removeprefix("urn:alumicatalyst:problem:")
 
 
-def raw(serving: Serving, head: str, body: bytes = b"", seconds: float = 10) -> bytes:
+def raw(serving: Serving, head: str, body: bytes = b"", seconds: float = 60) -> bytes:
     """Send bytes as they are, and return what comes until the connection is closed."""
     host, port = serving.address.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=seconds) as connection:
@@ -54,13 +63,13 @@ def head_of(serving: Serving, path: str, *lines: str) -> str:
     return "\n".join([f"POST {path} HTTP/1.1", "Host: x", f"Authorization: Bearer {key}", *lines, ""])
 
 
-def test_a_declared_size_beyond_the_bound_is_refused_unread(serving: Serving, sink: httpx.Client) -> None:
+def test_a_declared_size_beyond_the_bound_is_refused_unread(hasty: Serving, sink: httpx.Client) -> None:
     answer = sink.post("/v1/ingest/alarms", params=QUERY, content=b"x" * 200_001, headers=ARROW)
     assert slug(answer) == (413, "too-large")
     assert "200000 bytes" in answer.json()["detail"]
     # The rest never comes, and the answer does not wait for it.
-    head = head_of(serving, "/v1/ingest/commits", "Content-Type: application/json", "Content-Length: 999999999999")
-    assert raw(serving, head).startswith(b"HTTP/1.1 413")
+    head = head_of(hasty, "/v1/ingest/commits", "Content-Type: application/json", "Content-Length: 999999999999")
+    assert raw(hasty, head).startswith(b"HTTP/1.1 413")
 
 
 def test_a_body_of_undeclared_size_is_counted_while_it_comes(sink: httpx.Client) -> None:
@@ -82,48 +91,48 @@ def test_a_small_body_may_come_in_any_pieces(sink: httpx.Client) -> None:
     assert answer.json() == {"mark": 9, "accepted": 0}
 
 
-def test_a_body_that_does_not_come_ends_in_time(serving: Serving) -> None:
+def test_a_body_that_does_not_come_ends_in_time(hasty: Serving) -> None:
     query = "&".join(f"{name}={value}" for name, value in QUERY.items())
     for path, kind in (
         (f"/v1/ingest/alarms?{query}", ARROW["Content-Type"]),
         ("/v1/ingest/commits", "application/json"),
     ):
-        answer = raw(serving, head_of(serving, path, f"Content-Type: {kind}", "Content-Length: 1000"), b"{")
+        answer = raw(hasty, head_of(hasty, path, f"Content-Type: {kind}", "Content-Length: 1000"), b"{")
         assert answer.startswith(b"HTTP/1.1 408")
         assert b"urn:alumicatalyst:problem:request-timeout" in answer
         assert b"connection: close" in answer.lower()
 
 
-def test_a_body_in_drops_ends_in_time_too(serving: Serving) -> None:
-    key = serving.key("ingest")
+def test_a_body_in_drops_ends_in_time_too(hasty: Serving) -> None:
+    key = hasty.key("ingest")
 
     def drops() -> Iterator[bytes]:
-        for _ in range(100):
+        for _ in range(1_200):
             yield b" "
             time.sleep(0.05)
 
     headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
     began = time.monotonic()
     try:
-        answer = httpx.post(f"{serving.address}/v1/ingest/commits", content=drops(), headers=headers, timeout=10)
+        answer = httpx.post(f"{hasty.address}/v1/ingest/commits", content=drops(), headers=headers, timeout=60)
     except httpx.TransportError:
         pass
     else:
         assert slug(answer) == (408, "request-timeout")
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 50
 
 
-def test_an_unauthenticated_body_is_not_read(serving: Serving) -> None:
+def test_an_unauthenticated_body_is_not_read(hasty: Serving) -> None:
     head = "POST /v1/ingest/alarms HTTP/1.1\nHost: x\nContent-Length: 190000\n"
-    assert raw(serving, head, b"x" * 1_000).startswith(b"HTTP/1.1 401")
+    assert raw(hasty, head, b"x" * 1_000).startswith(b"HTTP/1.1 401")
 
 
-def test_a_store_that_does_not_answer_in_time_is_503(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_does_not_answer_in_time_is_503(hasty: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
     async def never(*_: Any, **__: Any) -> None:
         await asyncio.sleep(3_600)
 
-    monkeypatch.setattr(serving.store, "series", never)
-    with serving.client("read") as reader:
+    monkeypatch.setattr(hasty.store, "series", never)
+    with hasty.client("read") as reader:
         answer = reader.get("/v1/series")
         assert slug(answer) == (503, "timeout")
         assert int(answer.headers["retry-after"]) >= 1
@@ -154,7 +163,7 @@ def test_a_store_that_is_away_is_503_with_retry_after_and_no_detail(
         assert answer.headers["retry-after"] == "1"
         assert "secret" not in answer.text
         assert "pw" not in answer.text
-    assert httpx.get(f"{serving.address}/livez").status_code == 200
+    assert httpx.get(f"{serving.address}/livez", timeout=60).status_code == 200
 
 
 def test_a_defect_is_500_without_its_detail_and_is_logged_with_the_id(
@@ -219,14 +228,19 @@ def test_tables_in_work_are_bounded(serving: Serving, monkeypatch: pytest.Monkey
 def test_i9_whatever_is_no_http_is_turned_away(serving: Serving) -> None:
     for text in (b"\x16\x03\x01\x02\x00", b"GET\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"\x00" * 100, b"A" * 100_000):
         host, port = serving.address.removeprefix("http://").split(":")
-        with socket.create_connection((host, int(port)), timeout=10) as connection:
+        answer = b""
+        with (
+            socket.create_connection((host, int(port)), timeout=60) as connection,
+            contextlib.suppress(ConnectionError),
+        ):
+            # Whoever is turned away before all was said may not get the rest off, nor its end.
             connection.sendall(text)
-            connection.shutdown(socket.SHUT_WR)
-            answer = b""
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_WR)
             while part := connection.recv(65_536):
                 answer += part
         assert answer == b"" or answer.startswith(b"HTTP/1.1 4")
-    assert httpx.get(f"{serving.address}/livez").status_code == 200
+    assert httpx.get(f"{serving.address}/livez", timeout=60).status_code == 200
 
 
 def test_an_alarm_that_cannot_be_acknowledged_is_not_a_defect(serving: Serving) -> None:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from api.problems import KINDS
+from api.queries import INT64_MAX
 from api.security.gate import OPEN_PATHS, STREAM_PATH
 from api.store import SCOPES
 from tests.api.serving import Serving, alarm_id, newest, post, stream_of, table, transition, window
@@ -61,6 +62,9 @@ def sensible(case: Any) -> None:
         for name, value in case.body.items():
             if isinstance(value, float) and value.is_integer():
                 case.body[name] = int(value)
+            # The document has this bound as a float, and so a little too wide.
+            if isinstance(case.body[name], int):
+                case.body[name] = min(case.body[name], INT64_MAX)
     if isinstance(case.body, dict) and "follows" in case.body:
         case.body["follows"], case.body["last"] = sorted((case.body["follows"], case.body["last"]))
     # An idempotency key that comes again with another body is refused.
