@@ -19,6 +19,7 @@ from api.broadcast import Broadcaster
 from api.deps import SECURITY_SCHEME
 from api.metrics import Metrics
 from api.problems import Problem, ProblemDocument, of_http, of_store
+from api.queries import INT64_MAX
 from api.routes import ROUTERS
 from api.security.gate import EXCHANGE, Gate
 from api.security.keys import Keys
@@ -117,8 +118,22 @@ class _Application(FastAPI):
                     "description": "A key with some of the scopes ingest, read, operate: `python -m api keys create`.",
                 }
             }
+            _restore_bounds(document)
             self.openapi_schema = document
         return self.openapi_schema
+
+
+def _restore_bounds(node: Any) -> None:
+    """Make the bounds of whole numbers whole again: FastAPI has them as floats, which the largest ones are not."""
+    if isinstance(node, dict):
+        if node.get("type") == "integer":
+            for bound in {"minimum", "maximum"} & node.keys():
+                node[bound] = min(int(node[bound]), INT64_MAX)
+        for value in node.values():
+            _restore_bounds(value)
+    elif isinstance(node, list):
+        for value in node:
+            _restore_bounds(value)
 
 
 async def _prune(store: HotStore, settings: Settings, limits: Limits) -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from api.security.limits import Limits
+    from api.store import HotStore
 
 # Requests may take 30 s; a process manager waits no longer than that by default.
 _GRACE_S: Final = 20
@@ -111,7 +112,18 @@ async def _serve(
         _log.info("serving", url=url)
         await Server(config, app).serve([listener])
     finally:
-        await store.close()
+        await _close(store)
+
+
+async def _close(store: "HotStore") -> None:
+    """Close the store, and see it closed even on Ctrl-C: uvicorn raises that anew, which cancels what runs."""
+    closing = asyncio.create_task(store.close())
+    try:
+        await asyncio.shield(closing)
+    except asyncio.CancelledError:
+        await closing
+        raise
+    finally:
         _log.info("stopped")
 
 

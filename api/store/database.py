@@ -32,8 +32,9 @@ ATTEMPTS = 5
 
 # PostgreSQL's classes: connection, resources, intervention by an operator, and the system's own errors (I/O).
 BUSY_CLASSES = ("08", "53", "57", "58")
-# A lock not had in time, a standby, and a database that is being dropped or recovered.
-BUSY_STATES = ("55P03", "25006", "55006")
+# A lock not had in time, a session that stood still in a transaction for too long, a standby, and a database that is
+# being dropped or recovered.
+BUSY_STATES = ("55P03", "25P03", "25006", "55006")
 # Serialization failure, deadlock, and a key that another inserted at the same time: begun again, the transaction sees
 # what the other did and decides otherwise.
 COLLISION_STATES = ("40001", "40P01", "23505")

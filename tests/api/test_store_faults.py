@@ -9,9 +9,11 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from sqlalchemy import text
 from sqlalchemy.engine import make_url
 
 from api.store import AlarmFilter, HotStore, NotAllowed, StoreBusy, StoreError, connections, migrate
+from api.store.database import Database
 from tests.api import plant
 from tests.api.plant import P, alarm_id, transition
 from tests.parts.postgres import running
@@ -19,6 +21,8 @@ from tests.parts.postgres import running
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
 
     from tests.conftest import Require
     from tests.parts.postgres import Postgres
@@ -337,3 +341,20 @@ async def test_no_message_shows_the_password() -> None:
         await asyncio.to_thread(migrate, url)
     assert make_url(url).password == "hunter2"
     assert "hunter2" not in f"{found.value}{again.value}"
+
+
+async def test_a_replica_that_stalls_in_a_transaction_is_busy_on_postgresql(
+    short_wait: None, postgres: Postgres, migrated: str
+) -> None:
+    name = postgres.database(migrated)
+    database = Database(make_url(postgres.url(name)))
+
+    async def stall(connection: AsyncConnection) -> None:
+        await connection.execute(text("SELECT 1"))
+        await asyncio.sleep(2 * connections.WAIT_S + 1.0)
+        await connection.execute(text("SELECT 1"))
+
+    with pytest.raises(StoreBusy, match="idle-in-transaction"):
+        await database.write(stall)
+    await database.close()
+    postgres.drop(name)
