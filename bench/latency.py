@@ -28,6 +28,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from alumicatalyst.demo.client import Client
 from alumicatalyst.demo.parts import Parts
 from bench.results import FOLDER, machine, versions
+from tests.parts.ports import free_ports
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -140,7 +141,7 @@ def measure(folder: Path, rate: int, seconds: float, per_envelope: int, alarms: 
 
 def set_up(folder: Path, parts: Parts) -> Client:
     """Start hub and API, and return a reader of the API."""
-    hub, api, metrics = (free_port() for _ in range(3))
+    hub, api, metrics = free_ports(3)
     (folder / "dictionary.toml").write_text(DICTIONARY)
     key = folder / "hub" / "key"
     parts.environment |= {
@@ -236,14 +237,6 @@ def listens(port: int) -> bool:
     """Whether somebody listens at a port."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def free_port() -> int:
-    """Return a port that is free now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 if __name__ == "__main__":

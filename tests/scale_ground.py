@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import signal
-import socket
 import time
 import urllib.request
 from collections import Counter
-from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.kill.forks import Forks
 from tests.kill.harness import BYTEWAX, END_S_MAX, Child, Ground, Life, is_quiet, make_logs
+from tests.parts.ports import free_ports
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -37,15 +36,6 @@ def forks() -> Iterator[Forks]:
 def logs_of(seed: int, partitions: int, envelopes: int) -> dict[str, list[Envelope]]:
     """So many logs; their partitions are called scale/1/0, scale/1/1 and so on."""
     return make_logs(seed, envelopes, [f"scale/1/{number}" for number in range(partitions)])
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on, all different."""
-    with ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
 
 
 def wait_until(happened: Callable[[], object], children: Sequence[Child], what: str) -> None:

@@ -12,13 +12,13 @@ import pytest
 
 from tests.kill.harness import BYTEWAX, LOOP, Address, Ground
 from tests.parts.azurite import Azurite, azurite
+from tests.parts.ports import free_ports
 from tests.scale_ground import (
     COMMITS,
     CONFLICTS,
     counted,
     drain,
     forks,
-    free_ports,
     logs_of,
     opened,
     share,

@@ -19,6 +19,7 @@ import httpx
 from api.store import migrate
 from tests.kill.api_child import spawn
 from tests.kill.harness import BYTEWAX, EPOCH, Ground, Life
+from tests.parts.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -36,13 +37,6 @@ CONTENTS = ("sequence_number", "item", "event_time", "value", "threshold", "peak
 
 def is_alive(child: Child) -> bool:
     return child.process.poll() is None
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @dataclass

@@ -15,6 +15,8 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
 
+from tests.parts.ports import free_port
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -103,7 +105,7 @@ class Faulty:
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
-        self.port = 0
+        self.port = free_port()
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -135,7 +137,6 @@ class Faulty:
 
     async def _come_back(self) -> None:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port, limit=_LINE_BYTES_MAX)
-        self.port = self._server.sockets[0].getsockname()[1]
 
     async def _go_away(self) -> None:
         if self._server is not None:

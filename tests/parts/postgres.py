@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import os
 import pwd
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from tests.parts.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,7 +58,7 @@ class Postgres:
         self._numbers = count(1)
         self._run("initdb", "-D", "data", "-U", "alumi", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync")
         # Last, as it is only free until somebody else takes it.
-        self.port = _free_port()
+        self.port = free_port()
 
     def url(self, database: str = "postgres") -> str:
         return f"postgresql://alumi@127.0.0.1:{self.port}/{database}"
@@ -144,15 +144,6 @@ def running(require: Require) -> Iterator[Postgres]:
             server.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _free_port() -> int:
-    """Return a port that no outgoing connection is given while the server is down between a stop and a start."""
-    while True:
-        port = random.randrange(20_000, 32_000)
-        with socket.socket() as free, suppress(OSError):
-            free.bind(("127.0.0.1", port))
-            return port
 
 
 def _known(user: str) -> bool:
