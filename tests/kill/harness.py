@@ -306,7 +306,8 @@ class Ground:
     def marks(self) -> dict[str, int]:
         """The last sequence number that is sealed, per partition."""
         marks: dict[str, int] = {}
-        if not any(self.address.store().list("batches/_delta_log")):
+        # What is there may be the unfinished file of the first commit.
+        if not any(path.endswith(".json") for path, _ in self.address.store().list("batches/_delta_log")):
             return marks
         for row in self.rows("batches"):
             marks[row["partition"]] = max(marks.get(row["partition"], -1), row["last_sequence"])
