@@ -60,8 +60,9 @@ class Diary:
             result = call()
         except Exception:
             self.note(event="failed", name=name)
-            # Another process may have been quicker: behind the next one, then.
-            self.number += due
+            if due and self.place == "after":
+                # Another process may have been quicker: behind the next one, then.
+                self.number += 1
             raise
         self.note(event="done", name=name)
         if due and self.place == "after":
