@@ -124,7 +124,8 @@ def test_a_new_user_serves_makes_a_key_and_asks(served: Served, url: str) -> Non
 
 def test_ctrl_c_ends_it_with_130(served: Served) -> None:
     assert served.stop(signal.SIGINT) == 130
-    assert served.log[-1]["event"] == "stopped", "the store was closed"
+    # Not the last word where uvicorn was only about to start, and complains.
+    assert "stopped" in [each["event"] for each in served.log], "the store was closed"
 
 
 def test_a_key_is_written_to_a_file_that_only_its_owner_reads(url: str, tmp_path: Path) -> None:
