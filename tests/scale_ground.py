@@ -95,11 +95,6 @@ def counted(port: int) -> Counts:
     return found
 
 
-def opened(life: Life) -> set[str]:
-    """The partitions that a process read."""
-    return {entry["partition"] for entry in life.diary if entry["event"] == "opened"}
-
-
 def analysed(life: Life) -> set[str]:
     """The partitions whose state a process held, by its log (in JSON)."""
     entries = [json.loads(line) for line in life.output.splitlines() if line.startswith("{")]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import socket
 
 import pytest
 from prometheus_client import REGISTRY
@@ -14,6 +13,7 @@ from alumicatalyst.sinks import alerts_client, alerts_poster
 from alumicatalyst.sinks.alerts_client import Client
 from tests.hubs import certificates
 from tests.lake.plant import PARTITION
+from tests.parts.ports import held_port
 from tests.posting import Process, assert_same, is_settled, key, lake, recorder
 from tests.recorder import KEY, Fault, Recorder
 
@@ -117,11 +117,7 @@ def test_i9_a_mark_that_contradicts_the_post_is_no_answer(lake, recorder, key):
 
 def test_an_api_that_is_not_there_yet_gets_everything_when_it_comes(lake, key):
     before = errors("unreachable")
-    with socket.socket() as held:
-        # A port that is bound is given to nobody, and a server that reuses addresses can listen there all the same.
-        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        held.bind(("127.0.0.1", 0))
-        port = held.getsockname()[1]
+    with held_port() as port:
         process = Process(lake, f"http://127.0.0.1:{port}", key)
         for last in (30, 60):
             process.go(last)

@@ -18,6 +18,7 @@ from alumicatalyst.sources.eventhubs_reader import EventHubsReader
 from alumicatalyst.sources.eventhubs_sdk import PREFETCH
 from alumicatalyst.testing.eventhubs import Emulator
 from tests.hubs import LEFT_SOCKETS, eventually, reading, rows, sdk
+from tests.parts.ports import held_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -150,10 +151,7 @@ def test_a_hub_or_group_that_is_not_there_is_an_error_at_once(emulator: Emulator
 
 def test_nobody_listening_is_a_clear_error_for_questions_and_waited_for_by_readers(emulator: Emulator) -> None:
     partition = source_of(emulator).partitions()[0]
-    # Bound, so that nobody else takes the port meanwhile, and not listening.
-    with socket.socket() as placeholder:
-        placeholder.bind(("127.0.0.1", 0))
-        port = placeholder.getsockname()[1]
+    with held_port() as port:
         nowhere = EventHubsSource(emulator.connection_string("plant").replace(str(emulator.port), str(port)))
         with pytest.raises(SourceError, match="check the connection string, hub and network"):
             nowhere.partitions()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from alumicatalyst import log
+from tests.conftest import log_restored
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,12 +17,8 @@ if TYPE_CHECKING:
 
 @pytest.fixture(autouse=True)
 def _restored() -> Iterator[None]:
-    loggers = [logging.getLogger(name) for name in (None, "alumicatalyst", "flows")]
-    handlers, levels = loggers[0].handlers[:], [logger.level for logger in loggers]
-    yield
-    loggers[0].handlers[:] = handlers
-    for logger, level in zip(loggers, levels, strict=True):
-        logger.setLevel(level)
+    with log_restored("alumicatalyst", "flows"):
+        yield
 
 
 def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from prometheus_client import REGISTRY
 
 from alumicatalyst import metrics
 from alumicatalyst.errors import SettingsError
+from tests.parts.ports import held_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,11 +47,8 @@ NAMES = {
 
 @pytest.fixture
 def port() -> Iterator[int]:
-    """A port that is given to nobody else, as it is bound; a server that reuses addresses can listen there."""
-    with socket.socket() as held:
-        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        held.bind(("127.0.0.1", 0))
-        yield held.getsockname()[1]
+    with held_port() as port:
+        yield port
 
 
 @pytest.mark.parametrize(("name", "labels"), NAMES.items())

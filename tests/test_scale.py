@@ -20,7 +20,6 @@ from tests.scale_ground import (
     drain,
     forks,
     logs_of,
-    opened,
     share,
     wait_for_all_rows,
     wait_for_commits,
@@ -62,7 +61,7 @@ def run_together(ground: Ground, runners: list[str], **settings: Any) -> list[Co
     counts = [counted(port) for port in ports]
     lives = drain(ground, children)
     for at, life in enumerate(lives):
-        assert opened(life) == {f"scale/1/{n}" for n in range(len(ground.logs)) if n % len(runners) == at}
+        assert life.opened().keys() == {f"scale/1/{n}" for n in range(len(ground.logs)) if n % len(runners) == at}
     ground.finish(LOOP)
     assert ground.replayed() == 0
     return counts
@@ -70,11 +69,7 @@ def run_together(ground: Ground, runners: list[str], **settings: Any) -> list[Co
 
 def wait_for_readers(children: list[Child]) -> None:
     """Wait until each child has taken partitions, and reads."""
-    wait_until(
-        lambda: all(any(entry["event"] == "opened" for entry in child.entries()) for child in children),
-        children,
-        "every process to read",
-    )
+    wait_until(lambda: all(child.opened() for child in children), children, "every process to read")
 
 
 def conflicts(counts: list[Counts]) -> int:
@@ -137,7 +132,8 @@ def test_i2_a_partition_that_another_process_takes_stops_the_one_that_had_it(
     again = ground.start(former, source__partitions="0,1", stays=True)
     wait_for_all_rows(ground, [new, again])
     taken, kept = drain(ground, [new, again])
-    assert (opened(taken), opened(kept)) == ({"scale/1/2", "scale/1/3"}, {"scale/1/0", "scale/1/1"})
+    assert taken.opened().keys() == {"scale/1/2", "scale/1/3"}
+    assert kept.opened().keys() == {"scale/1/0", "scale/1/1"}
     ground.finish(LOOP)
     assert_exact(ground)
 

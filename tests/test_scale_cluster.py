@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.kill.harness import Ground
-from tests.scale_ground import Cluster, analysed, drain, forks, logs_of, opened, wait_for_commits
+from tests.scale_ground import Cluster, analysed, drain, forks, logs_of, wait_for_commits
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,7 +31,7 @@ def test_i5_a_cluster_is_killed_drained_and_ends_exact(workers: int, tmp_path: P
     Cluster(ground, workers, pace_s=0.0, lake__flush_rows_max=1_000).end()
     for life in ground.lives:
         # No item crosses from one process to the other, so neither is without work, and nothing is pickled.
-        assert set() != analysed(life) <= opened(life)
+        assert set() != analysed(life) <= life.opened().keys()
     assert all(life.committed for life in ground.lives)
     assert ground.replayed() > 0
     ground.assert_whole()

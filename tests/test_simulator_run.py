@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -28,6 +27,7 @@ from alumicatalyst.sources import envelopes
 from alumicatalyst.testing.eventhubs import Emulator
 from tests.conftest import ROOT
 from tests.hubs import LEFT_SOCKETS, body_of, eventually, receiving, sdk
+from tests.parts.ports import held_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -229,10 +229,8 @@ def test_an_envelope_larger_than_the_broker_takes_is_left_out_and_counted() -> N
 def test_a_hub_that_is_away_is_tried_again_until_told_to_stop() -> None:
     stop = threading.Event()
     simulator = Simulator(COMPILED, Plan(START))
-    # Bound, so that nobody else takes the port meanwhile, and not listening.
-    with socket.socket() as placeholder:
-        placeholder.bind(("127.0.0.1", 0))
-        connection = Emulator({"plant": 1}, port=placeholder.getsockname()[1]).connection_string("plant")
+    with held_port() as port:
+        connection = Emulator({"plant": 1}, port=port).connection_string("plant")
         sink = HubSink(connection, "", simulator, stop)
         threading.Timer(1.0, stop.set).start()
         with pytest.raises(SourceError, match="couldn't send"):

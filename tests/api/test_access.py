@@ -18,6 +18,7 @@ from api.security.keys import new_key
 from api.security.limits import Buckets, Limits, network
 from api.store import SCOPES
 from tests.api.serving import PARTITION, Serving, alarm_id, post, transition
+from tests.conftest import log_restored
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -265,12 +266,8 @@ def test_one_ipv6_host_counts_as_one_whatever_address_it_takes() -> None:
 @pytest.fixture
 def _log_restored(capfd: pytest.CaptureFixture[str]) -> Iterator[None]:
     """Restore the log before what captured it is closed."""
-    loggers = [logging.getLogger(name) for name in (None, "api", "alumicatalyst", "flows")]
-    handlers, levels = loggers[0].handlers[:], [logger.level for logger in loggers]
-    yield
-    loggers[0].handlers[:] = handlers
-    for logger, level in zip(loggers, levels, strict=True):
-        logger.setLevel(level)
+    with log_restored("api", "alumicatalyst", "flows"):
+        yield
 
 
 @pytest.mark.usefixtures("_log_restored")

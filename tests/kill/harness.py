@@ -56,6 +56,10 @@ class Life:
     def count(self, prefix: str) -> int:
         return sum(entry["event"] == "done" and entry["name"].startswith(prefix) for entry in self.diary)
 
+    def opened(self) -> dict[str, int]:
+        """The partitions that it read, and behind which envelope it began."""
+        return {entry["partition"]: entry["after"] for entry in self.diary if entry["event"] == "opened"}
+
     def taken(self) -> list[tuple[str, int]]:
         """Partition and number of every envelope that it was handed."""
         took = [entry for entry in self.diary if entry["event"] == "took"]
@@ -83,6 +87,10 @@ class Child:
     def wait_for(self, prefix: str, times: int = 1) -> None:
         """Wait until it has done something so many times, has nothing more to do, or has ended."""
         self.wait_until(lambda entries: Life(0, entries, "").count(prefix) >= times or is_quiet(entries))
+
+    def opened(self) -> dict[str, int]:
+        """As `Life.opened`, so far."""
+        return Life(0, self.entries(), "").opened()
 
     def kill(self) -> None:
         self.process.send_signal(signal.SIGKILL)

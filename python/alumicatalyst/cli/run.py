@@ -7,11 +7,13 @@ from typing import Annotated
 
 import typer
 
+from alumicatalyst.cli.lake_shown import Config
+
 
 def run(
     runner: Annotated[str | None, typer.Option(help="bytewax or loop; the setting runner.kind otherwise.")] = None,
     workers: Annotated[int, typer.Option("-w", "--workers", min=1, help="Bytewax worker threads.")] = 1,
-    config: Annotated[Path | None, typer.Option(help="Settings file; ./alumicatalyst.toml otherwise.")] = None,
+    config: Config = None,
     lake: Annotated[str | None, typer.Option(help="The setting lake.uri.")] = None,
     dictionary: Annotated[Path | None, typer.Option(help="The setting dictionary.")] = None,
     accept_dictionary: Annotated[
